@@ -1,0 +1,1 @@
+"""How events move: once, in order, whatever fails. Knows envelopes and topics; knows no event and no service."""

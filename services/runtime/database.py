@@ -1,0 +1,199 @@
+"""PostgreSQL as the services see it: the connection protocol, the pool, and what its failures mean."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from enum import Enum, auto
+from typing import Any, Final, Protocol, cast
+from urllib.parse import urlsplit
+
+import asyncpg
+
+Row = Mapping[str, Any]
+
+OLDEST_POSTGRES: Final = 15
+
+_SESSION: Final = {
+    # Plans frozen while tables were empty are many times slower once they are full.
+    "plan_cache_mode": "force_custom_plan",
+    "idle_in_transaction_session_timeout": "60s",
+    "lock_timeout": "10s",
+    "statement_timeout": "60s",
+    "timezone": "UTC",
+    "jit": "off",
+}
+
+
+class Database(Protocol):
+    """A connection inside a transaction that the runtime began and will end. Stores only send statements."""
+
+    async def execute(self, query: str, *args: object) -> str: ...
+
+    async def fetch(self, query: str, *args: object) -> Sequence[Row]: ...
+
+    async def fetchrow(self, query: str, *args: object) -> Row | None: ...
+
+    async def fetchval(self, query: str, *args: object) -> Any: ...
+
+    async def copy_records_to_table(
+        self,
+        table_name: str,
+        *,
+        records: Iterable[Sequence[object]],
+        columns: Sequence[str],
+        schema_name: str | None = None,
+    ) -> str: ...
+
+
+class Connection(Database, Protocol):
+    """A connection on which transactions can be begun."""
+
+    def transaction(self) -> AbstractAsyncContextManager[object]: ...
+
+    async def close(self) -> None: ...
+
+
+class Contention(Exception):
+    """A row changed between load and save. The runtime rolls the transaction back and runs the batch again."""
+
+
+class UnusableDatabase(Exception):
+    """The database cannot be used as it is; the message says why and what to do."""
+
+
+class Failure(Enum):
+    """What an exception of a transaction means for what was tried."""
+
+    UNREACHABLE = auto()
+    """The server is away, full or shutting down: wait and try again for as long as it takes."""
+    CONTENDED = auto()
+    """Another transaction was in the way: try again."""
+    DEFECT = auto()
+    """Trying again would fail again."""
+
+
+_UNREACHABLE: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.exceptions.InsufficientResourcesError,
+    asyncpg.exceptions.OperatorInterventionError,
+    asyncpg.exceptions.CannotConnectNowError,
+    asyncpg.exceptions.PostgresSystemError,
+    asyncpg.exceptions.ReadOnlySQLTransactionError,
+    asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
+    asyncpg.exceptions.InvalidAuthorizationSpecificationError,
+    asyncpg.exceptions.InvalidCatalogNameError,
+)
+_CONTENDED: Final = (
+    Contention,
+    asyncpg.exceptions.QueryCanceledError,
+    asyncpg.exceptions.TransactionRollbackError,
+    asyncpg.exceptions.LockNotAvailableError,
+    asyncpg.exceptions.UniqueViolationError,
+    asyncpg.exceptions.ExclusionViolationError,
+)
+
+
+def meaning(error: BaseException) -> Failure:
+    """What a failed transaction means: wait for the server, try again, or look for the event at fault."""
+    if isinstance(error, _CONTENDED):
+        return Failure.CONTENDED
+    if isinstance(error, _UNREACHABLE):
+        return Failure.UNREACHABLE
+    if isinstance(error, asyncpg.InterfaceError) and not isinstance(error, ValueError):
+        return Failure.UNREACHABLE
+    return Failure.DEFECT
+
+
+def address(url: str) -> str:
+    """Host, port and database of a URL, without its password: for messages."""
+    parts = urlsplit(url)
+    return f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
+
+
+async def connect(url: str) -> Connection:
+    """One connection with the session settings of a service. Raises UnusableDatabase."""
+    try:
+        connection = await asyncpg.connect(url, server_settings=_SESSION, timeout=10)
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise UnusableDatabase(f"PostgreSQL at {address(url)} cannot be used: {_reason(error)}") from None
+    return cast(Connection, connection)
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, asyncpg.exceptions.InvalidPasswordError):
+        return f"{text}. Check user and password in the URL."
+    if isinstance(error, asyncpg.exceptions.InvalidCatalogNameError):
+        return f"{text}. Create it with `fieldbridge migrate`, or check the URL."
+    if isinstance(error, OSError):
+        return f"{text}. Is the server running there?"
+    return f"{text}."
+
+
+class Pool:
+    """Connections to one service's database, few and counted."""
+
+    def __init__(self, url: str, most: int) -> None:
+        self.url = url
+        self._most = most
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def open(self, say: Callable[[str], None]) -> None:
+        """Connects, waiting for the server for as long as it takes. Raises UnusableDatabase where waiting is vain."""
+        delay = 0.1
+        while True:
+            try:
+                self._pool = await asyncpg.create_pool(
+                    self.url,
+                    min_size=1,
+                    max_size=self._most,
+                    server_settings=_SESSION,
+                    timeout=10,
+                    max_inactive_connection_lifetime=120,
+                )
+                version = await self._server_version()
+                if version < OLDEST_POSTGRES:
+                    raise UnusableDatabase(
+                        f"PostgreSQL at {address(self.url)} is version {version}: {OLDEST_POSTGRES} or newer is needed."
+                    )
+                return
+            except (asyncpg.exceptions.InvalidAuthorizationSpecificationError, ValueError) as error:
+                raise UnusableDatabase(f"PostgreSQL at {address(self.url)} cannot be used: {_reason(error)}") from None
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                say(f"waiting for PostgreSQL at {address(self.url)}: {_reason(error)}")
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, 2.0)
+
+    async def _server_version(self) -> int:
+        async with self.connection() as db:
+            return int(await db.fetchval("SELECT current_setting('server_version_num')::int")) // 10_000
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection from the pool; waits at most ten seconds for a free one."""
+        assert self._pool is not None, "the pool is not open"
+        async with self._pool.acquire(timeout=10) as connection:
+            yield cast(Connection, connection)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """A connection inside a transaction that commits at the end, or rolls back where the body raises."""
+        async with self.connection() as db, db.transaction():
+            yield db
+
+    def use(self) -> tuple[int, int]:
+        """Connections in use, and open connections."""
+        if self._pool is None:
+            return 0, 0
+        size = self._pool.get_size()
+        return size - self._pool.get_idle_size(), size
+
+    async def close(self) -> None:
+        """Gives the connections back to the server."""
+        if self._pool is not None:
+            try:
+                await asyncio.wait_for(self._pool.close(), timeout=1.0)
+            except TimeoutError:
+                self._pool.terminate()

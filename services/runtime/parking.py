@@ -1,0 +1,197 @@
+"""Events that could not be handled wait here, bytes unchanged, until an operator redrives or discards them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from services.runtime.database import Database, Row
+from services.runtime.outbox import publish_dead
+from services.runtime.records import Record, pack_headers, unpack_headers
+
+UNREADABLE: Final = "unreadable"
+"""The bytes are no event, or its body breaks its schema."""
+REFUSED: Final = "refused"
+"""Deciding, loading or saving raised an exception."""
+GAP: Final = "gap"
+"""An earlier event of the key has not arrived."""
+BEHIND: Final = "behind"
+"""An earlier event of the key is parked."""
+
+_COLUMNS: Final = (
+    "topic",
+    "partition",
+    "offset",
+    "key",
+    "raw_key",
+    "headers",
+    "value",
+    "recorded_at",
+    "reason",
+    "detail",
+)
+
+_SHOWN: Final = """
+SELECT id, topic, "partition", "offset", key, raw_key, headers, value, recorded_at, reason, detail, parked_at, state
+FROM runtime.parked
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A record to park, why, and the key its successors wait behind (None where the record names none)."""
+
+    record: Record
+    key: str | None
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedRow:
+    """A parked event as it stands in the database. `state` is parked, redrive or discard."""
+
+    id: int
+    record: Record
+    key: str | None
+    reason: str
+    detail: str
+    parked_at: datetime
+    state: str
+
+
+def _row(row: Row) -> ParkedRow:
+    return ParkedRow(
+        id=row["id"],
+        record=Record(
+            topic=row["topic"],
+            partition=row["partition"],
+            offset=row["offset"],
+            key=row["raw_key"],
+            value=row["value"],
+            headers=unpack_headers(row["headers"]),
+            recorded_at=row["recorded_at"],
+        ),
+        key=row["key"],
+        reason=row["reason"],
+        detail=row["detail"],
+        parked_at=row["parked_at"],
+        state=row["state"],
+    )
+
+
+async def park(db: Database, parked: Sequence[Parked], service: str) -> None:
+    """Keeps the records and sends a copy of each to its dead-letter topic."""
+    if not parked:
+        return
+    await db.copy_records_to_table(
+        "parked",
+        schema_name="runtime",
+        columns=_COLUMNS,
+        records=[
+            (
+                one.record.topic,
+                one.record.partition,
+                one.record.offset,
+                one.key,
+                one.record.key,
+                pack_headers(one.record.headers),
+                one.record.value,
+                one.record.recorded_at,
+                one.reason,
+                one.detail,
+            )
+            for one in parked
+        ],
+    )
+    await publish_dead(db, [(one.record, one.reason, one.detail) for one in parked], service)
+
+
+async def list_parked(db: Database, *, key: str | None = None, most: int = 10_000) -> list[ParkedRow]:
+    """Parked events, oldest first; of one key if given."""
+    rows = await db.fetch(f"{_SHOWN} WHERE $1::text IS NULL OR key = $1 ORDER BY id LIMIT $2", key, most)
+    return [_row(row) for row in rows]
+
+
+async def mark(db: Database, state: str, *, ids: Sequence[int] | None = None, key: str | None = None) -> int:
+    """Marks parked events for the running service to redrive or discard; returns how many.
+
+    A redrive takes every event of the same key along, since they wait behind one another; a discard redrives those that
+    only waited behind the discarded ones. Without ids and key, all parked events are marked.
+    """
+    result = await db.execute(
+        """
+        UPDATE runtime.parked AS one SET state = $1
+        WHERE ($2::bigint[] IS NULL OR id = ANY($2) OR ($1 = 'redrive' AND key IS NOT NULL AND EXISTS (
+                SELECT FROM runtime.parked AS other
+                WHERE other.id = ANY($2) AND other.topic = one.topic AND other.key = one.key)))
+          AND ($3::text IS NULL OR key = $3)
+        """,
+        state,
+        None if ids is None else list(ids),
+        key,
+    )
+    if state == "discard":
+        await db.execute(
+            """
+            UPDATE runtime.parked AS one SET state = 'redrive'
+            WHERE state = 'parked' AND reason = $1 AND EXISTS (
+                SELECT FROM runtime.parked AS other
+                WHERE other.state = 'discard' AND other.topic = one.topic AND other.key = one.key)
+            """,
+            BEHIND,
+        )
+    return int(result.split()[-1])
+
+
+async def marked(db: Database, most: int) -> list[ParkedRow]:
+    """Events marked for redrive or discard and all others of their keys, locked, in the order of the log."""
+    rows = await db.fetch(
+        f"""
+        {_SHOWN}
+        WHERE id IN (SELECT id FROM runtime.parked WHERE state <> 'parked' AND key IS NULL ORDER BY id LIMIT $1)
+           OR (topic, key) IN (
+                SELECT topic, key FROM runtime.parked
+                WHERE state <> 'parked' AND key IS NOT NULL GROUP BY topic, key ORDER BY min(id) LIMIT $1)
+        ORDER BY id
+        FOR UPDATE
+        """,
+        most,
+    )
+    return [_row(row) for row in rows]
+
+
+async def settle(db: Database, done: Sequence[int], still: Sequence[tuple[int, str, str]]) -> None:
+    """Deletes what was redriven or discarded; what failed again stays parked with its new reason and detail."""
+    if done:
+        await db.execute("DELETE FROM runtime.parked WHERE id = ANY($1)", list(done))
+    if still:
+        await db.execute(
+            """
+            UPDATE runtime.parked AS one SET state = 'parked', reason = given.reason, detail = given.detail
+            FROM unnest($1::bigint[], $2::text[], $3::text[]) AS given (id, reason, detail) WHERE one.id = given.id
+            """,
+            [row_id for row_id, _, _ in still],
+            [reason for _, reason, _ in still],
+            [detail for _, _, detail in still],
+        )
+
+
+async def release_gaps(db: Database, keys: Sequence[tuple[str, str]]) -> None:
+    """Marks for redrive what waited for an event that has now arrived."""
+    if keys:
+        await db.execute(
+            """
+            UPDATE runtime.parked AS one SET state = 'redrive'
+            FROM unnest($1::text[], $2::text[]) AS given (topic, key)
+            WHERE one.topic = given.topic AND one.key = given.key
+            """,
+            [topic for topic, _ in keys],
+            [key for _, key in keys],
+        )
+
+
+async def count_by_reason(db: Database) -> dict[tuple[str, str], int]:
+    """How many events are parked, by topic and reason."""
+    rows = await db.fetch("SELECT topic, reason, count(*) AS events FROM runtime.parked GROUP BY topic, reason")
+    return {(row["topic"], row["reason"]): row["events"] for row in rows}

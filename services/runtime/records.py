@@ -1,0 +1,33 @@
+"""Kafka records as the runtime keeps them: with their bytes and headers unchanged, whatever they hold."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from schemas.envelope import Header
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record of Kafka's log. `topic` is the name of the topic table, without a prefix."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+    recorded_at: datetime
+
+
+def pack_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
+    """Headers as one value for a bytea column; any bytes come back as they were."""
+    return json.dumps(
+        [[name, None if value is None else value.decode("latin-1")] for name, value in headers], separators=(",", ":")
+    ).encode()
+
+
+def unpack_headers(packed: bytes) -> list[Header]:
+    """The headers that `pack_headers` packed; a null header comes back as empty."""
+    return [(name, b"" if value is None else value.encode("latin-1")) for name, value in json.loads(packed)]

@@ -1,0 +1,122 @@
+"""Rounds: what must look at everything at once, run by one worker at a time, in the same kind of transaction.
+
+The round's row is locked for the whole transaction, so the database itself sees to it that there is one; a worker
+that is frozen in a round loses its lock when PostgreSQL ends its idle transaction.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Any, Final
+
+
+from services.runtime import inbox, outbox
+from services.runtime.database import Database, Failure, Pool, meaning
+from services.runtime.handling import describe
+from services.runtime.health import Health
+from services.runtime.logs import logger
+from services.runtime.metrics import Metrics
+from services.runtime.relay import Relay
+from services.runtime.service import FactBody, Round, Service
+from services.runtime.supervision import Supervised, task
+
+_SHORTEST_PAUSE_SECONDS: Final = 0.02
+_BUSY_PAUSE_SECONDS: Final = 0.1
+
+log = logger("rounds")
+
+
+class Rounds(Supervised):
+    """Runs one round again and again: every so often, and soon after events of its topics were handled."""
+
+    def __init__(
+        self,
+        service: Service,
+        round_: Round[Any],
+        pool: Pool,
+        relay: Relay,
+        metrics: Metrics,
+        health: Health,
+    ) -> None:
+        super().__init__()
+        self._service = service
+        self._round = round_
+        self._pool = pool
+        self._relay = relay
+        self._metrics = metrics
+        self._health = health
+        self._waiting = asyncio.Event()
+
+    def wake(self, topics: frozenset[str]) -> None:
+        """Events of these topics were handled."""
+        if topics & self._round.after:
+            self._waiting.set()
+
+    @task
+    async def _run(self) -> None:
+        while not self.should_stop:
+            self._health.beat(f"round {self._round.name}")
+            self._waiting.clear()
+            began = monotonic()
+            try:
+                if not await self._once():
+                    await asyncio.sleep(_BUSY_PAUSE_SECONDS)
+                    self._waiting.set()
+            except Exception as error:
+                self._metrics.round_failures.labels(self._round.name).inc()
+                log.warning("round failed and is tried again", round=self._round.name, error=describe(error))
+                if meaning(error) is Failure.UNREACHABLE:
+                    self._health.database_away(describe(error))
+                await asyncio.sleep(0.5)
+                continue
+            # A round costs about as much as the pause after it: under load, rounds grow rather than follow on.
+            await asyncio.sleep(max(_SHORTEST_PAUSE_SECONDS, min(1.0, monotonic() - began)))
+            try:
+                await asyncio.wait_for(self._waiting.wait(), timeout=self._pause())
+            except TimeoutError:
+                continue
+
+    def _pause(self) -> float:
+        return min(self._round.every_seconds, 10.0)
+
+    async def _once(self) -> bool:
+        """Runs the round in one transaction; False where another worker is running it."""
+        began = monotonic()
+        now = datetime.now(UTC)
+        name = self._round.name
+        async with self._pool.transaction() as db:
+            await db.execute("INSERT INTO runtime.round (name) VALUES ($1) ON CONFLICT DO NOTHING", name)
+            run = await db.fetchval("SELECT run FROM runtime.round WHERE name = $1 FOR UPDATE SKIP LOCKED", name)
+            if run is None:
+                return False
+            known = await self._round.load(db, now)
+            self._health.database_here()
+            if known is None:
+                return True
+            if self._round.size is not None:
+                self._metrics.round_size.labels(name).set(self._round.size(known))
+            changes, facts = await asyncio.to_thread(self._round.decide, known, now)
+            await self._round.save(db, changes)
+            await self._publish(db, facts, f"round:{name}:{run}", now)
+            await db.execute("UPDATE runtime.round SET run = run + 1 WHERE name = $1", name)
+        self._metrics.round_seconds.labels(name).observe(monotonic() - began)
+        self._metrics.round_runs.labels(name).inc()
+        for body in facts:
+            self._metrics.facts.labels(body.TOPIC).inc()
+        if facts:
+            self._relay.wake()
+        return True
+
+    async def _publish(self, db: Database, facts: Sequence[FactBody], cause: str, now: datetime) -> None:
+        if not facts:
+            return
+        source = f"/fieldbridge/{self._service.name}"
+        traces = await inbox.traces(
+            db, (reads.topic.name for reads in self._service.reads), {fact.subject for fact in facts}
+        )
+        consequences = [
+            outbox.Consequence(fact, f"{source}:{cause}", nth, traces.get(fact.subject))
+            for nth, fact in enumerate(facts)
+        ]
+        await outbox.publish(db, source, consequences, now)

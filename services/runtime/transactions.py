@@ -1,0 +1,152 @@
+"""One transaction a batch: fenced by the positions' epochs, tried again while servers are away, split at a defect."""
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic
+from typing import Final
+
+from services.runtime import inbox
+from services.runtime.database import Failure, Pool, meaning
+from services.runtime.handling import Handled, Handling, Taken, describe
+from services.runtime.health import Health
+from services.runtime.inbox import Claim, Slot, Tally
+from services.runtime.logs import logger
+from services.runtime.metrics import Metrics
+
+_SPLIT_AFTER: Final = 8
+"""How often a batch is tried again over contention before it is split."""
+_REFUSE_AFTER: Final = 40
+"""How often a single event is tried again over contention before it counts as a defect and is parked."""
+
+log = logger("pump")
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Records of some partitions in log order, and for each partition where the slice starts and ends."""
+
+    taken: Sequence[Taken]
+    spans: Mapping[Slot, tuple[int, int]]
+
+    def without(self, lost: set[Slot]) -> "Slice":
+        return Slice(
+            [one for one in self.taken if (one.record.topic, one.record.partition) not in lost],
+            {slot: span for slot, span in self.spans.items() if slot not in lost},
+        )
+
+    def halves(self) -> tuple["Slice", "Slice"]:
+        """Two slices, the first of which ends where the second starts. The records of a partition lie together."""
+        middle = len(self.taken) // 2
+        first, second = self.taken[:middle], self.taken[middle:]
+        behind = {(one.record.topic, one.record.partition) for one in second}
+        spans_first: dict[Slot, tuple[int, int]] = {}
+        spans_second: dict[Slot, tuple[int, int]] = {}
+        for one in first:
+            slot = (one.record.topic, one.record.partition)
+            start, end = self.spans[slot]
+            spans_first[slot] = (start, one.record.offset + 1 if slot in behind else end)
+        for slot in behind:
+            start, end = self.spans[slot]
+            spans_second[slot] = (spans_first[slot][1] if slot in spans_first else start, end)
+        return Slice(first, spans_first), Slice(second, spans_second)
+
+
+class Transactions:
+    """Runs slices in transactions until each is committed, or its position belongs to somebody else."""
+
+    def __init__(self, pool: Pool, handling: Handling, metrics: Metrics, health: Health) -> None:
+        self._pool = pool
+        self._handling = handling
+        self._metrics = metrics
+        self._health = health
+        self.parked_in_a_row = 0
+
+    async def run(self, batch: Slice, claims: Mapping[Slot, Claim]) -> set[Slot]:
+        """Commits the slice; returns the partitions that have a newer owner, whose records are dropped."""
+        lost: set[Slot] = set()
+        refuse: str | None = None
+        tries = 0
+        while batch.spans:
+            try:
+                fenced = await self._try(batch, claims, refuse, tries)
+            except Exception as error:
+                tries += 1
+                cause = meaning(error)
+                if cause is Failure.UNREACHABLE:
+                    self._health.database_away(describe(error))
+                    await self._wait("unreachable", error, tries)
+                elif cause is Failure.CONTENDED and tries < (_SPLIT_AFTER if len(batch.taken) > 1 else _REFUSE_AFTER):
+                    await self._wait("contended", error, tries)
+                elif len(batch.taken) == 1:
+                    refuse = f"loading or saving: {describe(error)}"
+                else:
+                    first, second = batch.halves()
+                    lost |= await self.run(first, claims)
+                    return lost | await self.run(second.without(lost), claims)
+                continue
+            self._health.database_here()
+            if not fenced:
+                return lost
+            lost |= fenced
+            batch = batch.without(fenced)
+        return lost
+
+    async def _wait(self, cause: str, error: Exception, tries: int) -> None:
+        self._metrics.retries.labels(cause).inc()
+        log.warning("transaction tried again", cause=cause, error=describe(error), tries=tries)
+        await asyncio.sleep(min(2.0, 0.02 * 2 ** min(tries, 8)) * random.uniform(0.5, 1.0))
+
+    async def _try(self, batch: Slice, claims: Mapping[Slot, Claim], refuse: str | None, tries: int) -> set[Slot]:
+        """One transaction. Returns the partitions whose fence did not hold; then nothing was written."""
+        began = monotonic()
+        now = datetime.now(UTC)
+        async with self._pool.transaction() as db:
+            standing = await inbox.lock_positions(db, batch.spans)
+            lost: set[Slot] = set()
+            committed: set[Slot] = set()
+            for slot, (start, end) in batch.spans.items():
+                position = standing.get(slot)
+                if position is None or position.epoch != claims[slot].epoch:
+                    lost.add(slot)
+                elif tries and position.next_offset == end:
+                    # The commit that seemed to fail had reached the server.
+                    committed.add(slot)
+                elif position.next_offset != start:
+                    lost.add(slot)
+            if lost:
+                return lost
+            if committed:
+                return set()
+            handled = await self._handling.handle(db, batch.taken, now, refuse)
+            await inbox.move_positions(
+                db, {slot: (end, handled.tallies.get(slot, Tally())) for slot, (_, end) in batch.spans.items()}
+            )
+        self._count(handled, monotonic() - began, len(batch.taken))
+        return set()
+
+    def _count(self, handled: Handled, seconds: float, events: int) -> None:
+        metrics = self._metrics
+        applied = 0
+        for (topic, _), tally in handled.tallies.items():
+            applied += tally.applied
+            for outcome in ("applied", "duplicate", "ignored", "parked"):
+                if count := getattr(tally, outcome):
+                    metrics.events.labels(topic, outcome).inc(count)
+        for topic, age in handled.latencies:
+            metrics.latency.labels(topic).observe(age)
+        for body in handled.facts:
+            metrics.facts.labels(body.TOPIC).inc()
+        metrics.batch_seconds.observe(seconds)
+        metrics.batch_events.observe(events)
+        self.parked_in_a_row = 0 if applied else self.parked_in_a_row + len(handled.parked)
+        for one in handled.parked:
+            log.error(
+                "event parked",
+                topic=one.record.topic,
+                partition=one.record.partition,
+                offset=one.record.offset,
+                reason=one.reason,
+            )
