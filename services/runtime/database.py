@@ -1,7 +1,7 @@
 """PostgreSQL as the services see it: the connection protocol, the pool, and what its failures mean."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import Enum, auto
 from typing import Any, Final, Protocol, cast
@@ -171,14 +171,14 @@ class Pool:
             return int(await db.fetchval("SELECT current_setting('server_version_num')::int")) // 10_000
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self) -> AsyncGenerator[Connection, None]:
         """A connection from the pool; waits at most ten seconds for a free one."""
         assert self._pool is not None, "the pool is not open"
         async with self._pool.acquire(timeout=10) as connection:
             yield cast(Connection, connection)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Connection]:
+    async def transaction(self) -> AsyncGenerator[Connection, None]:
         """A connection inside a transaction that commits at the end, or rolls back where the body raises."""
         async with self.connection() as db, db.transaction():
             yield db

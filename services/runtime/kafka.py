@@ -13,7 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import IllegalStateError, KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
-from schemas.topics import DEAD_SUFFIX, TOPICS, Topic
+from schemas.topics import DEAD_SUFFIX, Topic
 from services.runtime.settings import Settings
 
 _LARGEST_DEAD: Final = 8 * 1024 * 1024
@@ -111,7 +111,7 @@ def producer(settings: Settings, service: str) -> Producer:
 
 
 async def started(client: Any, settings: Settings, say: Callable[[str], None]) -> None:
-    """Starts a client, waiting for the brokers for as long as it takes."""
+    """Starts a client, waiting for the brokers and the topics for as long as it takes."""
     delay = 0.1
     while True:
         try:
@@ -121,11 +121,6 @@ async def started(client: Any, settings: Settings, say: Callable[[str], None]) -
             say(f"waiting for Kafka at {settings.kafka}: {type(error).__name__}")
             await asyncio.sleep(delay)
             delay = min(delay * 2, 2.0)
-
-
-def topics_of(service: str) -> list[Topic]:
-    """The topics a service reads or publishes."""
-    return [topic for topic in TOPICS if service in topic.readers or topic.publisher == service]
 
 
 async def create_topics(settings: Settings, topics: Iterable[Topic], say: Callable[[str], None]) -> list[str]:
@@ -142,7 +137,7 @@ async def create_topics(settings: Settings, topics: Iterable[Topic], say: Callab
         if not missing:
             return []
         answer = await admin.create_topics(missing)
-        for name, code, *message in answer.topic_errors:
+        for name, code, *message in cast(Any, answer).topic_errors:
             error = for_code(code)
             if code and error is not TopicAlreadyExistsError:
                 raise UnusableKafka(

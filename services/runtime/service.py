@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
 
 from schemas.envelope import Envelope
-from schemas.topics import Topic
+from schemas.topics import TOPICS, Topic
 from services.runtime.database import Database
 
 
@@ -132,3 +132,9 @@ class Service:
     def __post_init__(self) -> None:
         if not self.migrations:
             object.__setattr__(self, "migrations", f"services.{self.name}.migrations")
+
+    @property
+    def topics(self) -> list[Topic]:
+        """The topics it reads or publishes."""
+        read = [reads.topic for reads in self.reads]
+        return read + [topic for topic in TOPICS if topic.publisher == self.name and topic not in read]

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import faust
 from faust.app.base import BootStrategy
@@ -90,9 +90,7 @@ class Host(Supervised):
                     db, self._service.name, self._service.migrations, self._settings.database
                 ):
                     self._log.info("migrated", part=migration.part, migration=migration.name)
-            created = await kafka.create_topics(
-                self._settings, kafka.topics_of(self._service.name), self._waiting_for_kafka
-            )
+            created = await kafka.create_topics(self._settings, self._service.topics, self._waiting_for_kafka)
             if created:
                 self._log.info("topics created", topics=created)
             self.health.kafka_here()

@@ -1,0 +1,1 @@
+"""What runs Fieldbridge: containers, and the same servers without containers."""

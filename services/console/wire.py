@@ -1,0 +1,234 @@
+"""Kafka as other systems see it: plain clients that publish, follow what is new, or read a whole log."""
+
+# aiokafka declares no types; this file gives those of what the console uses.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas.topics import DEAD_SUFFIX, TOPICS
+from services.console.surroundings import Stack
+from services.console.trouble import Trouble
+
+__all__ = ["KafkaError"]
+
+_CONNECT_SECONDS: Final = 10.0
+_DELIVERY_MS: Final = 120_000
+"""How long an unacknowledged record is sent again, also while brokers restart."""
+_RECORDS_AT_A_TIME: Final = 5000
+
+
+class Acknowledgement(Protocol):
+    """Where the broker has put a record."""
+
+    partition: int
+    offset: int
+
+
+class Publisher(Protocol):
+    """What the console uses of aiokafka's producer. `send` waits for room, its future for the broker."""
+
+    async def send(
+        self, topic: str, *, value: bytes, key: bytes, headers: Sequence[tuple[str, bytes]]
+    ) -> "asyncio.Future[Acknowledgement]": ...
+
+    async def flush(self) -> None: ...
+
+
+class _Message(Protocol):
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+class _Reader(Protocol):
+    """What the console uses of aiokafka's consumer."""
+
+    def assignment(self) -> set[TopicPartition]: ...
+
+    def seek(self, partition: TopicPartition, offset: int) -> None: ...
+
+    async def position(self, partition: TopicPartition) -> int: ...
+
+    async def beginning_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]: ...
+
+    async def end_offsets(self, partitions: list[TopicPartition]) -> dict[TopicPartition, int]: ...
+
+    async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[_Message]]: ...
+
+
+class _Client(Protocol):
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One record of Kafka's log; `topic` is the name of the topic table."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+@asynccontextmanager
+async def publisher(stack: Stack) -> AsyncGenerator[Publisher]:
+    """An idempotent producer that waits for all replicas. Raises Trouble where Kafka does not answer."""
+    client = AIOKafkaProducer(
+        bootstrap_servers=stack.kafka,
+        client_id="fieldbridge-outside",
+        enable_idempotence=True,
+        acks="all",
+        linger_ms=5,
+        max_batch_size=256 * 1024,
+        request_timeout_ms=_DELIVERY_MS,
+    )
+    async with _started(client, stack):
+        yield cast(Publisher, client)
+
+
+@asynccontextmanager
+async def follower(stack: Stack, topics: Iterable[str], *, from_start: bool = False) -> AsyncGenerator["Follower"]:
+    """Reads all partitions of these topics, without a group, from their end or from their start. Raises Trouble."""
+    names = {stack.topic(topic): topic for topic in topics}
+    client = AIOKafkaConsumer(
+        *names,
+        bootstrap_servers=stack.kafka,
+        client_id="fieldbridge-outside",
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=50,
+        max_partition_fetch_bytes=8 * 1024 * 1024,
+    )
+    async with _started(client, stack):
+        made = Follower(cast(_Reader, client), names)
+        await made.begin(from_start=from_start)
+        yield made
+
+
+class Follower:
+    """A reader of whole topics."""
+
+    def __init__(self, client: _Reader, names: dict[str, str]) -> None:
+        self._client = client
+        self._names = names
+        self.starts: dict[tuple[str, int], int] = {}
+        """First offset there is of each partition, when the reading began."""
+
+    async def begin(self, *, from_start: bool) -> None:
+        """Goes to where the reading begins."""
+        partitions = list(self._client.assignment())
+        starts = await self._client.beginning_offsets(partitions)
+        ends = await self._client.end_offsets(partitions)
+        for partition in partitions:
+            self._client.seek(partition, (starts if from_start else ends)[partition])
+        self.starts = {self._slot(partition): offset for partition, offset in starts.items()}
+
+    async def ends(self) -> dict[tuple[str, int], int]:
+        """Where the log of each partition ends now."""
+        ends = await self._client.end_offsets(list(self._client.assignment()))
+        return {self._slot(partition): offset for partition, offset in ends.items()}
+
+    async def next(self, seconds: float) -> Iterator[LogRecord]:
+        """What has arrived, waiting this long for something. Those of one partition come in order."""
+        read = await self._client.getmany(timeout_ms=max(0, int(seconds * 1000)), max_records=_RECORDS_AT_A_TIME)
+        return (
+            LogRecord(
+                self._names[partition.topic],
+                partition.partition,
+                message.offset,
+                message.key,
+                message.value,
+                message.headers,
+            )
+            for partition, messages in read.items()
+            for message in messages
+        )
+
+    async def until(self, ends: dict[tuple[str, int], int]) -> AsyncIterator[LogRecord]:
+        """Everything from where the reading stands up to these ends. Raises Trouble where the log does not go on."""
+        silent = 0
+        while behind := [partition for partition in self._client.assignment() if await self._behind(partition, ends)]:
+            progress = False
+            for record in await self.next(0.5):
+                progress = True
+                if record.offset < ends[record.topic, record.partition]:
+                    yield record
+            silent = 0 if progress else silent + 1
+            if silent > 60:
+                raise Trouble(f"Kafka's log of {behind[0].topic} could not be read to its end: is the broker healthy?")
+
+    async def _behind(self, partition: TopicPartition, ends: dict[tuple[str, int], int]) -> bool:
+        return await self._client.position(partition) < ends[self._slot(partition)]
+
+    def _slot(self, partition: TopicPartition) -> tuple[str, int]:
+        return self._names[partition.topic], partition.partition
+
+
+async def reach(stack: Stack) -> None:
+    """Raises Trouble where Kafka does not answer."""
+    async with _started(AIOKafkaProducer(bootstrap_servers=stack.kafka), stack):
+        return
+
+
+async def log_lengths(stack: Stack) -> dict[str, int]:
+    """Number of records in the log of each topic of the table and each dead-letter topic that exists."""
+    names = [name for topic in TOPICS for name in (topic.name, topic.name + DEAD_SUFFIX)]
+    client = AIOKafkaConsumer(bootstrap_servers=stack.kafka, group_id=None)
+    async with _started(client, stack):
+        present = cast("set[str]", await client.topics())
+    there = [name for name in names if stack.topic(name) in present]
+    if not there:
+        return {}
+    async with follower(stack, there) as reading:
+        ends = await reading.ends()
+    lengths = dict.fromkeys(there, 0)
+    for (topic, number), end in ends.items():
+        lengths[topic] += end - reading.starts[topic, number]
+    return lengths
+
+
+def headers_of(record: LogRecord) -> dict[str, bytes | None]:
+    """Headers by name; of repeated ones the last."""
+    return dict(record.headers)
+
+
+@asynccontextmanager
+async def _started(client: _Client, stack: Stack) -> AsyncGenerator[None]:
+    try:
+        await asyncio.wait_for(client.start(), timeout=_CONNECT_SECONDS)
+    except (KafkaError, OSError, TimeoutError) as error:
+        await _stop(client)
+        if type(error).__name__ == "UnknownTopicOrPartitionError":
+            raise Trouble(
+                f"Kafka at {stack.kafka} lacks topics of the table: run `fieldbridge topics --create`, or start the "
+                "services, which create them."
+            ) from None
+        raise Trouble(
+            f"Kafka at {stack.kafka} does not answer ({type(error).__name__}): run `fieldbridge up`, or set "
+            "FIELDBRIDGE_KAFKA to a broker that runs."
+        ) from None
+    try:
+        yield
+    finally:
+        await _stop(client)
+
+
+async def _stop(client: _Client) -> None:
+    try:
+        await asyncio.wait_for(client.stop(), timeout=10)
+    except (KafkaError, OSError, TimeoutError):
+        return

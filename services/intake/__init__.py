@@ -1,0 +1,1 @@
+"""Intake: takes submissions, decides which become requests, and says who takes part in the programme."""

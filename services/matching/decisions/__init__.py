@@ -1,0 +1,1 @@
+"""What matching decides: frozen values and pure functions."""

@@ -1,0 +1,103 @@
+"""How well an expert fits a request: 0 to 1000, a sum of parts each of which can be said in plain words.
+
+What matching looks at is subject expertise, fit with the community, geography and load (domain.md §4). Load is not part of
+the fit of one pair but of the whole round: see assignment.py. The weights are a design decision: expertise counts most;
+the agency's own order of delivery modes outweighs any distance.
+"""
+
+from math import isnan
+from textwrap import shorten
+from typing import Final
+
+import numpy as np
+
+from schemas.vocabulary import DeliveryMode, Level
+from services.matching.decisions.bench import SKILL_POINTS, UNKNOWN_SIZE, Bench, Real, Whole, size_of, skill_points
+from services.matching.decisions.eligibility import ON_SITE, Standing
+from services.matching.decisions.pool import Agency, Asked, Terms
+from services.matching.decisions.roster import Profile
+
+SUBJECT: Final = 400
+"""Share of the topics asked for that the expert covers, each by level."""
+PEER: Final = 200
+"""The core match is a peer from an agency of comparable or larger size."""
+MODE: Final = 200
+"""Place of the first mode the expert can serve in the agency's order of preference."""
+DISTANCE: Final = 100
+"""Nearness to the agency, where the expert has to travel; half of it where travel is unknown or not needed."""
+DAYS: Final = 100
+"""Share of the open days of the window on which the expert is free."""
+BEST: Final = SUBJECT + PEER + MODE + DISTANCE + DAYS
+
+FAR_KM: Final = 4000.0
+"""About the breadth of the contiguous United States: beyond it all places are equally far."""
+
+LONGEST_LIST: Final = 200
+"""Characters of a list of topics within a reason."""
+
+_PEER_POINTS: Final = np.array([PEER, 120, 60, 0, 0], np.int64)
+"""By how many size bands the expert's agency is the smaller one."""
+
+
+def affinity(bench: Bench, asked: Asked, standing: Standing) -> Whole:
+    """How well each expert of the bench fits. Only what is said of eligible experts means anything."""
+    terms = asked.terms
+    wanted = len(terms.delivery_modes)
+    subject = SUBJECT * skill_points(bench, terms) // (SKILL_POINTS[Level.LEAD] * len(terms.topics))
+    mode = MODE * (wanted - standing.mode) // wanted
+    days = DAYS * standing.free_days // max(standing.open_days, 1)
+    return subject + _peer(bench, asked.agency) + mode + _nearness(terms, standing) + days
+
+
+def reasons(bench: Bench, row: int, asked: Asked, standing: Standing, load: int) -> tuple[str, ...]:
+    """Why this expert: one sentence for each part of the affinity, and one for the load."""
+    return (
+        _says_subject(bench.profiles[row], asked.terms),
+        _says_peer(int(bench.size[row]), size_of(asked.agency.sworn_band)),
+        _says_mode(int(standing.mode[row]), asked.terms),
+        _says_distance(float(standing.distance_km[row]), asked.terms.delivery_modes[int(standing.mode[row])]),
+        f"Free on {standing.free_days[row]} of the {standing.open_days} days of the window.",
+        f"Holds {load} of at most {bench.profiles[row].load_limit} requests.",
+    )
+
+
+def _peer(bench: Bench, agency: Agency) -> Whole:
+    size = size_of(agency.sworn_band)
+    if size == UNKNOWN_SIZE:
+        return np.full(len(bench), PEER // 2, np.int64)
+    points = _PEER_POINTS[np.maximum(size - bench.size, 0).clip(max=len(_PEER_POINTS) - 1)]
+    return np.where(bench.size == UNKNOWN_SIZE, PEER // 2, points)
+
+
+def _nearness(terms: Terms, standing: Standing) -> Whole:
+    on_site = np.array([mode in ON_SITE for mode in terms.delivery_modes], np.bool_)
+    travels = on_site[standing.mode] & ~np.isnan(standing.distance_km)
+    near: Real = DISTANCE * (1 - np.minimum(np.nan_to_num(standing.distance_km), FAR_KM) / FAR_KM)
+    return np.where(travels, near.astype(np.int64), DISTANCE // 2)
+
+
+def _says_subject(profile: Profile, terms: Terms) -> str:
+    levels = {skill.topic: skill.level for skill in profile.skills}
+    covered = [f"{topic} as {levels[topic]}" for topic in terms.topics if topic in levels]
+    missing = len(terms.topics) - len(covered)
+    rest = f", but not {missing} of the {len(terms.topics)} topics" if missing else ""
+    return f"Covers {shorten(', '.join(covered), LONGEST_LIST, placeholder=' and more')}{rest}."
+
+
+def _says_peer(own: int, size: int) -> str:
+    if UNKNOWN_SIZE in (size, own):
+        return "The sizes of the agencies cannot be compared."
+    if own > size:
+        return "A peer from a larger agency."
+    return "A peer from an agency of comparable size." if own == size else "Comes from a smaller agency."
+
+
+def _says_mode(rank: int, terms: Terms) -> str:
+    name = terms.delivery_modes[rank].replace("_", " ")
+    return f"Offers {name}, number {rank + 1} of the {len(terms.delivery_modes)} modes the agency named."
+
+
+def _says_distance(distance_km: float, mode: DeliveryMode) -> str:
+    if mode not in ON_SITE:
+        return "No travel is needed."
+    return "The distance is not known." if isnan(distance_km) else f"About {distance_km:.0f} km from the agency."

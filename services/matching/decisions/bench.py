@@ -1,0 +1,128 @@
+"""The experts of a round in columns, so that a rule is one expression over all of them instead of a loop over pairs."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.vocabulary import AgencyType, DateWindow, DeliveryMode, ExpertId, Level, PartnerId, SwornBand, TopicCode
+from services.matching.decisions.conflicts import county
+from services.matching.decisions.pool import Terms
+from services.matching.decisions.roster import Expert, Partner, Profile
+
+Flags = NDArray[np.bool_]
+Whole = NDArray[np.int64]
+Real = NDArray[np.float64]
+
+SIZES: Final = (SwornBand.UNDER_10, SwornBand.FROM_10, SwornBand.FROM_50, SwornBand.FROM_100, SwornBand.FROM_500)
+UNKNOWN_SIZE: Final = -1
+
+SKILL_POINTS: Final = {Level.PRACTITIONER: 70, Level.INSTRUCTOR: 85, Level.LEAD: 100}
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """All listed experts, in the order of their ids, in columns; and indexes to those a rule may concern."""
+
+    experts: tuple[Expert, ...]
+    profiles: tuple[Profile, ...]
+    partners: Mapping[PartnerId, Partner]
+    row: Mapping[ExpertId, int]
+    rows_of: Mapping[PartnerId, Whole]
+    skill: Mapping[TopicCode, Whole]
+    """Points of skill by topic; 0 where the expert does not cover it."""
+    offers: Mapping[DeliveryMode, Flags]
+    serves: Mapping[AgencyType, Flags]
+    size: Whole
+    latitude: Real
+    longitude: Real
+    travel_limit_km: Real
+    off_row: Whole
+    """The expert of each spell of days off; spells of one expert neither meet nor overlap."""
+    off_first: Whole
+    off_last: Whole
+    tied: Mapping[str, frozenset[int]]
+    """Experts with anything declared, or a job, at an ORI or in its county."""
+    sells: Mapping[TopicCode, frozenset[int]]
+
+    def __len__(self) -> int:
+        return len(self.experts)
+
+
+def bench(experts: Iterable[Expert], partners: Mapping[PartnerId, Partner]) -> Bench:
+    """The listed experts in columns."""
+    listed = sorted((one.expert_id, one, one.profile) for one in experts if one.profile is not None)
+    ours = tuple(one for _, one, _ in listed)
+    profiles = tuple(profile for _, _, profile in listed)
+    count = len(ours)
+    rows_of: defaultdict[PartnerId, list[int]] = defaultdict(list)
+    skill: defaultdict[TopicCode, Whole] = defaultdict(lambda: np.zeros(count, np.int64))
+    tied: defaultdict[str, set[int]] = defaultdict(set)
+    sells: defaultdict[TopicCode, set[int]] = defaultdict(set)
+    spells: list[tuple[int, int, int]] = []
+    for row, (expert, profile) in enumerate(zip(ours, profiles, strict=True)):
+        rows_of[profile.partner_id].append(row)
+        for one in profile.skills:
+            skill[one.topic][row] = max(skill[one.topic][row], SKILL_POINTS[one.level])
+        for topic in profile.vendor_topics:
+            sells[topic].add(row)
+        partner = partners.get(profile.partner_id)
+        for tie in _ties(expert, partner, profile):
+            tied[tie].add(row)
+        spells.extend((row, first, last) for first, last in merged(expert.unavailable))
+    off = np.array(spells, np.int64).reshape(-1, 3)
+    return Bench(
+        experts=ours,
+        profiles=profiles,
+        partners=partners,
+        row={expert.expert_id: row for row, expert in enumerate(ours)},
+        rows_of={partner_id: np.array(rows, np.int64) for partner_id, rows in rows_of.items()},
+        skill=dict(skill),
+        offers={mode: np.array([mode in one.delivery_modes for one in profiles], np.bool_) for mode in DeliveryMode},
+        serves={kind: np.array([kind in one.agency_types for one in profiles], np.bool_) for kind in AgencyType},
+        size=np.array([size_of(profile.sworn_band) for profile in profiles], np.int64),
+        latitude=np.radians([profile.home.latitude for profile in profiles]),
+        longitude=np.radians([profile.home.longitude for profile in profiles]),
+        travel_limit_km=np.array([profile.travel_limit_km for profile in profiles], np.float64),
+        off_row=off[:, 0],
+        off_first=off[:, 1],
+        off_last=off[:, 2],
+        tied={tie: frozenset(rows) for tie, rows in tied.items()},
+        sells={topic: frozenset(rows) for topic, rows in sells.items()},
+    )
+
+
+def skill_points(bench: Bench, terms: Terms) -> Whole:
+    """Points of skill summed over the topics asked for."""
+    points = np.zeros(len(bench), np.int64)
+    for topic in terms.topics:
+        points += bench.skill.get(topic, 0)
+    return points
+
+
+def size_of(band: SwornBand) -> int:
+    """The band's rank among the sizes, or UNKNOWN_SIZE."""
+    return UNKNOWN_SIZE if band is SwornBand.UNKNOWN else SIZES.index(band)
+
+
+def merged(spells: Iterable[DateWindow]) -> list[tuple[int, int]]:
+    """The same days as spells in order that neither meet nor overlap, as ordinals of their first and last days."""
+    result: list[tuple[int, int]] = []
+    for first, last in sorted((spell.first.toordinal(), spell.last.toordinal()) for spell in spells):
+        if result and first <= result[-1][1] + 1:
+            result[-1] = (result[-1][0], max(last, result[-1][1]))
+        else:
+            result.append((first, last))
+    return result
+
+
+def _ties(expert: Expert, partner: Partner | None, profile: Profile) -> Iterable[str]:
+    declared: tuple[Conflict, ...] = (*expert.conflicts, *(partner.conflicts if partner is not None else ()))
+    for one in declared:
+        yield one.ori
+        yield county(one.ori)
+    for job in profile.employments:
+        yield job.ori

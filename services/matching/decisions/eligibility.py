@@ -1,0 +1,180 @@
+"""Who may be proposed for a request at all: hard rules, looked at in a fixed order so that each expert who is ruled out has
+one first reason."""
+
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from typing import Final
+
+import numpy as np
+
+from schemas.vocabulary import AgencyType, DateWindow, DeliveryMode
+from services.matching.decisions.bench import Bench, Flags, Real, Whole, merged, skill_points
+from services.matching.decisions.conflicts import conflict_with, county
+from services.matching.decisions.pool import Agency, Asked, Request, Terms
+from services.matching.decisions.roster import Award
+
+ON_SITE: Final = frozenset(
+    {
+        DeliveryMode.IN_PERSON_TRAINING,
+        DeliveryMode.TRAIN_THE_TRAINER,
+        DeliveryMode.MEETING_FACILITATION,
+        DeliveryMode.ON_SITE_CONSULTATION,
+        DeliveryMode.PEER_EXCHANGE,
+    }
+)
+"""Modes for which the expert travels to the agency."""
+
+EARTH_RADIUS_KM: Final = 6371.0
+
+
+class Reason(StrEnum):
+    """Why an expert cannot be proposed, in the order in which it is looked at."""
+
+    NO_EXPERT_FOR_TOPIC = "no_expert_for_topic"
+    AGENCY_TYPE = "agency_type"
+    DELIVERY_MODE = "delivery_mode"
+    PARTNER_NOT_SELECTED = "partner_not_selected"
+    CONFLICT_OF_INTEREST = "conflict_of_interest"
+    DECLINED_BEFORE = "declined_before"
+    TOO_FAR = "too_far"
+    UNAVAILABLE = "unavailable"
+    AT_CAPACITY = "at_capacity"
+    PARTNER_AT_CAPACITY = "partner_at_capacity"
+    OUTCOMPETED = "outcompeted"
+
+
+REASONS: Final = tuple(Reason)
+ELIGIBLE: Final = -1
+NO_MODE: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How each expert of the bench stands towards one request, loads aside."""
+
+    reason: Whole
+    """Index into REASONS of what rules the expert out first, or ELIGIBLE."""
+    mode: Whole
+    """Index into the request's delivery modes of the first the expert can serve, or NO_MODE."""
+    distance_km: Real
+    """From the expert's home to the agency; NaN where the agency's place is unknown."""
+    free_days: Whole
+    """Days of the window on which agency and expert both can."""
+    open_days: int
+    """Days of the window, from today on, on which the agency can."""
+
+
+def standing(bench: Bench, request: Request, asked: Asked, today: date) -> Standing:
+    """How every expert stands towards the request. An agency of unknown type or place is nobody's hindrance."""
+    agency, terms = asked.agency, asked.terms
+    distance = _distance_km(bench, agency)
+    mode, offered = _first_mode(bench, terms, distance)
+    open_days, free_days = _days(bench, terms, today)
+    ruled_out = {
+        Reason.NO_EXPERT_FOR_TOPIC: skill_points(bench, terms) == 0,
+        Reason.AGENCY_TYPE: ~_serves(bench, agency),
+        Reason.DELIVERY_MODE: ~offered,
+        Reason.PARTNER_NOT_SELECTED: _not_selected(bench, terms),
+        Reason.CONFLICT_OF_INTEREST: _conflicted(bench, asked, today),
+        Reason.DECLINED_BEFORE: _banned(bench, request),
+        Reason.TOO_FAR: mode == NO_MODE,
+        Reason.UNAVAILABLE: free_days == 0,
+    }
+    reason = np.select(list(ruled_out.values()), [REASONS.index(one) for one in ruled_out], ELIGIBLE)
+    return Standing(reason.astype(np.int64), mode, distance, free_days, open_days)
+
+
+def _none(bench: Bench) -> Flags:
+    return np.zeros(len(bench), np.bool_)
+
+
+def _serves(bench: Bench, agency: Agency) -> Flags:
+    return ~_none(bench) if agency.agency_type is AgencyType.UNKNOWN else bench.serves[agency.agency_type]
+
+
+def _distance_km(bench: Bench, agency: Agency) -> Real:
+    """Great-circle distances by the haversine formula."""
+    if agency.place is None:
+        return np.full(len(bench), np.nan)
+    latitude, longitude = np.radians(agency.place.latitude), np.radians(agency.place.longitude)
+    half_chord = (
+        np.sin((bench.latitude - latitude) / 2) ** 2
+        + np.cos(latitude) * np.cos(bench.latitude) * np.sin((bench.longitude - longitude) / 2) ** 2
+    )
+    return 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(half_chord, 1.0)))
+
+
+def _first_mode(bench: Bench, terms: Terms, distance: Real) -> tuple[Whole, Flags]:
+    """The first mode each expert can serve, travel considered; and who offers any at all."""
+    reachable = ~(distance > bench.travel_limit_km)
+    mode = np.full(len(bench), NO_MODE, np.int64)
+    offered = _none(bench)
+    for rank, wanted in reversed(tuple(enumerate(terms.delivery_modes))):
+        offers = bench.offers[wanted]
+        offered = offered | offers
+        mode[offers & reachable if wanted in ON_SITE else offers] = rank
+    return mode, offered
+
+
+def _days(bench: Bench, terms: Terms, today: date) -> tuple[int, Whole]:
+    """Days of the window that are not past and that the agency has not ruled out; and each expert's free ones of them."""
+    open_days = 0
+    busy = np.zeros(len(bench), np.int64)
+    for first, last in open_spells(terms, today):
+        open_days += last - first + 1
+        overlap = np.minimum(bench.off_last, last) - np.maximum(bench.off_first, first) + 1
+        busy += np.bincount(bench.off_row, np.maximum(overlap, 0), len(bench)).astype(np.int64)
+    return open_days, open_days - busy
+
+
+def open_spells(terms: Terms, today: date) -> list[tuple[int, int]]:
+    """The window from today on without the agency's blackouts, as ordinals of first and last days."""
+    spells: list[tuple[int, int]] = []
+    start = max(terms.window.first, today).toordinal()
+    end = terms.window.last.toordinal()
+    for first, last in merged(terms.blackouts):
+        if start <= min(first - 1, end):
+            spells.append((start, min(first - 1, end)))
+        start = max(start, last + 1)
+    if start <= end:
+        spells.append((start, end))
+    return spells
+
+
+def _not_selected(bench: Bench, terms: Terms) -> Flags:
+    flags = _none(bench)
+    for partner_id, rows in bench.rows_of.items():
+        partner = bench.partners.get(partner_id)
+        if partner is None or partner.award is None or not _covers(partner.award, terms.window):
+            flags[rows] = True
+    return flags
+
+
+def _covers(award: Award, window: DateWindow) -> bool:
+    return award.period is None or (window.first in award.period and window.last in award.period)
+
+
+def _conflicted(bench: Bench, asked: Asked, today: date) -> Flags:
+    """The rule itself is asked only of those whom something ties to an agency of the request or to its topics."""
+    suspects: set[int] = set()
+    for ori in asked.agency.oris:
+        suspects |= bench.tied.get(ori, frozenset()) | bench.tied.get(county(ori), frozenset())
+    for topic in asked.terms.topics:
+        suspects |= bench.sells.get(topic, frozenset())
+    flags = _none(bench)
+    for row in suspects:
+        partner = bench.partners.get(bench.profiles[row].partner_id)
+        flags[row] = conflict_with(bench.experts[row], partner, asked, today) is not None
+    return flags
+
+
+def _banned(bench: Bench, request: Request) -> Flags:
+    flags = _none(bench)
+    for expert_id in request.banned_experts:
+        row = bench.row.get(expert_id)
+        if row is not None:
+            flags[row] = True
+    for partner_id in request.banned_partners:
+        flags[bench.rows_of.get(partner_id, np.empty(0, np.int64))] = True
+    return flags

@@ -1,0 +1,222 @@
+"""One matching round: what changed is checked again, then the whole pool is matched at once."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from typing import Final
+
+import numpy as np
+
+from schemas.vocabulary import ExpertId, PartnerId, RequestId
+from services.matching.decisions.affinity import affinity, reasons
+from services.matching.decisions.assignment import NOBODY, RECENCY_WEIGHT, Pairs, Seats, assign
+from services.matching.decisions.bench import Bench, Whole, bench
+from services.matching.decisions.conflicts import conflict_with
+from services.matching.decisions.eligibility import ELIGIBLE, REASONS, Reason, Standing, standing
+from services.matching.decisions.explain import SAYS, Shortfall, shortfalls, would_help
+from services.matching.decisions.pool import (
+    Asked,
+    Match,
+    Released,
+    Request,
+    Stage,
+    Step,
+    propose,
+    release,
+)
+from services.matching.decisions.roster import Expert, Partner
+
+RECENT: Final = timedelta(days=30)
+"""For how long it counts that an expert was proposed before others who fit equally well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is held when the round begins: active matches of each expert and partner, and who was proposed lately."""
+
+    experts: Mapping[ExpertId, int]
+    partners: Mapping[PartnerId, int]
+    proposed_at: Mapping[ExpertId, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """An expert of a proposal, with the fit and the reasons."""
+
+    expert_id: ExpertId
+    affinity: int
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A partner and its expert are proposed for the request."""
+
+    request_id: RequestId
+    match: Match
+    expert: Chosen
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """Nobody can be proposed, for other reasons than were last given."""
+
+    request_id: RequestId
+    reasons: tuple[Shortfall, ...]
+    would_help: tuple[str, ...]
+
+
+Found = Proposed | NotFound | Released
+
+
+def matching_round(
+    requests: Mapping[RequestId, Request],
+    experts: Mapping[ExpertId, Expert],
+    partners: Mapping[PartnerId, Partner],
+    load: Load,
+    now: datetime,
+) -> tuple[dict[RequestId, Request], list[Found]]:
+    """The requests as the round leaves them, and what follows.
+
+    What a match that is released here held is given out by the next round, in which all who wait for it take part.
+    Equal input gives equal output, in whatever order it comes.
+    """
+    listed = bench(experts.values(), partners)
+    after, released = _recheck(listed, requests, now.date())
+    waiting = [one for one in after.values() if one.step is Step.WAITING and not one.held and not one.changed]
+    found: list[Found] = [*released]
+    for one in _match(listed, waiting, load, now):
+        request = replace(after[one.request_id], tried_on=now.date())
+        match one:
+            case Proposed():
+                after[one.request_id] = propose(request, one.match)
+                found.append(one)
+            case NotFound():
+                told = tuple(shortfall.reason for shortfall in one.reasons)
+                after[one.request_id] = replace(request, told=told)
+                if told != request.told:
+                    found.append(one)
+    return after, found
+
+
+def _recheck(
+    listed: Bench, requests: Mapping[RequestId, Request], today: date
+) -> tuple[dict[RequestId, Request], list[Released]]:
+    """Every request looked at; those whose active match may no longer stand are released, and still to be looked at."""
+    after: dict[RequestId, Request] = {}
+    released: list[Released] = []
+    for request_id in sorted(requests):
+        request = requests[request_id]
+        objection = _objection(listed, request, today)
+        if objection is None:
+            after[request_id] = replace(request, changed=False)
+        else:
+            after[request_id], endings = release(request, objection)
+            released.extend(endings)
+    return after, released
+
+
+def _objection(listed: Bench, request: Request, today: date) -> str | None:
+    """Why the active match may no longer stand, or None.
+
+    A confirmed match ends only where somebody has left or a conflict of interest has come up; whatever else changes then is
+    for scheduling and the people concerned to work out. A proposal has to be one that could be made today, loads aside.
+    """
+    match, asked = request.active, request.asked
+    if match is None or asked is None:
+        return None
+    partner = listed.partners.get(match.partner_id)
+    if partner is None or partner.award is None:
+        return "The partner is no longer selected."
+    for expert_id in match.expert_ids:
+        row = listed.row.get(expert_id)
+        if row is None or listed.profiles[row].partner_id != match.partner_id:
+            return "The partner no longer lists the expert."
+        if conflict_with(listed.experts[row], partner, asked, today) is not None:
+            return "A conflict of interest has come up."
+        if match.stage is Stage.PROPOSED:
+            reason = int(standing(listed, request, asked, today).reason[row])
+            if reason != ELIGIBLE:
+                return f"Since it was proposed something has changed: such experts {SAYS[REASONS[reason]]}."
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidacy:
+    """How every expert stands towards one waiting request, loads included."""
+
+    request: Request
+    asked: Asked
+    standing: Standing
+    affinity: Whole
+    reason: Whole
+    """Index into REASONS of what rules each expert out first, or ELIGIBLE."""
+
+
+def _match(listed: Bench, waiting: Sequence[Request], load: Load, now: datetime) -> Iterator[Proposed | NotFound]:
+    """An expert for each waiting request, or why there is none. Who is due first goes first."""
+    seats = _seats(listed, load, now)
+    candidacies = [_candidacy(listed, seats, one, one.asked, now.date()) for one in waiting if one.asked is not None]
+    candidacies.sort(key=lambda one: (one.asked.due, one.request.request_id))
+    chosen = assign(len(candidacies), _pairs(candidacies), seats)
+    for one, row in zip(candidacies, chosen.tolist(), strict=True):
+        if row == NOBODY:
+            outcompeted = np.where(one.reason == ELIGIBLE, REASONS.index(Reason.OUTCOMPETED), one.reason)
+            shortfall = shortfalls(outcompeted)
+            yield NotFound(one.request.request_id, shortfall, would_help(shortfall))
+        else:
+            yield _proposal(listed, one, row, int(seats.load[row]), now)
+
+
+def _seats(listed: Bench, load: Load, now: datetime) -> Seats:
+    partner_ids = sorted(listed.rows_of)
+    partner_row = {partner_id: row for row, partner_id in enumerate(partner_ids)}
+    return Seats(
+        load=np.array([load.experts.get(one.expert_id, 0) for one in listed.experts], np.int64),
+        limit=np.array([profile.load_limit for profile in listed.profiles], np.int64),
+        recency=np.array([_recency(load.proposed_at.get(one.expert_id), now) for one in listed.experts], np.int64),
+        partner=np.array([partner_row[profile.partner_id] for profile in listed.profiles], np.int64),
+        partner_free=np.array([_free(listed.partners.get(one), load) for one in partner_ids], np.int64),
+    )
+
+
+def _recency(proposed_at: datetime | None, now: datetime) -> int:
+    if proposed_at is None:
+        return 0
+    return int(RECENCY_WEIGHT * max(0.0, 1 - max(now - proposed_at, timedelta(0)) / RECENT))
+
+
+def _free(partner: Partner | None, load: Load) -> int:
+    if partner is None or partner.award is None:
+        return 0
+    return max(0, partner.award.capacity - load.partners.get(partner.partner_id, 0))
+
+
+def _candidacy(listed: Bench, seats: Seats, request: Request, asked: Asked, today: date) -> _Candidacy:
+    stands = standing(listed, request, asked, today)
+    full = {
+        Reason.AT_CAPACITY: seats.load >= seats.limit,
+        Reason.PARTNER_AT_CAPACITY: seats.partner_free[seats.partner] == 0,
+    }
+    barred = [stands.reason != ELIGIBLE, *full.values()]
+    reason = np.select(barred, [stands.reason, *(REASONS.index(one) for one in full)], ELIGIBLE)
+    return _Candidacy(request, asked, stands, affinity(listed, asked, stands), reason)
+
+
+def _pairs(candidacies: Sequence[_Candidacy]) -> Pairs:
+    eligible = [np.flatnonzero(one.reason == ELIGIBLE) for one in candidacies]
+    if not eligible:
+        nothing = np.empty(0, np.int64)
+        return Pairs(nothing, nothing, nothing)
+    return Pairs(
+        request=np.repeat(np.arange(len(eligible)), [rows.size for rows in eligible]),
+        expert=np.concatenate(eligible),
+        affinity=np.concatenate([one.affinity[rows] for one, rows in zip(candidacies, eligible, strict=True)]),
+    )
+
+
+def _proposal(listed: Bench, one: _Candidacy, row: int, held: int, now: datetime) -> Proposed:
+    expert_id = listed.experts[row].expert_id
+    match = Match(one.request.next_match_id, listed.profiles[row].partner_id, (expert_id,), now)
+    why = reasons(listed, row, one.asked, one.standing, held)
+    return Proposed(one.request.request_id, match, Chosen(expert_id, int(one.affinity[row]), why))

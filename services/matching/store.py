@@ -1,0 +1,336 @@
+"""What matching knows, in PostgreSQL: a few set-based statements a batch or a round, however much it looks at."""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final, assert_never
+
+from pydantic import TypeAdapter
+
+from schemas.engagements import EngagementBody, EngagementFact
+from schemas.requests import RequestBody, RequestFact
+from schemas.roster import ConflictDeclared, ConflictWaived, ExpertFact, PartnerFact, RosterBody
+from schemas.vocabulary import ExpertId, PartnerId, RequestId
+from services.matching.decisions.pool import Match, Request, Stage
+from services.matching.decisions.roster import Expert, Partner
+from services.matching.decisions.rounds import RECENT, Load
+from services.runtime import service
+from services.runtime.database import Contention, Database, Row
+from services.runtime.service import Event
+
+MOST_REQUESTS: Final = 2_000
+"""Of one round: those due first. The others follow in the next rounds."""
+
+Body = RequestBody | RosterBody | EngagementBody
+
+_REQUEST: Final = TypeAdapter(Request)
+_EXPERT: Final = TypeAdapter(Expert)
+_PARTNER: Final = TypeAdapter(Partner)
+
+_COLUMNS: Final = {"version", "changed"}
+_REQUEST_COLUMNS: Final = {*_COLUMNS, "tried_on", "matches"}
+
+
+@dataclass(slots=True)
+class Known(service.Known):
+    """What matching knows for one batch of events, by id."""
+
+    requests: dict[RequestId, Request] = field(default_factory=dict[RequestId, Request])
+    experts: dict[ExpertId, Expert] = field(default_factory=dict[ExpertId, Expert])
+    partners: dict[PartnerId, Partner] = field(default_factory=dict[PartnerId, Partner])
+
+
+@dataclass(slots=True)
+class Board(Known):
+    """What a round looks at: the requests that are due for it, the whole roster, and what everybody holds."""
+
+    held: dict[ExpertId, int] = field(default_factory=dict[ExpertId, int])
+    served: dict[PartnerId, int] = field(default_factory=dict[PartnerId, int])
+    proposed_at: dict[ExpertId, datetime] = field(default_factory=dict[ExpertId, datetime])
+
+    @property
+    def load(self) -> Load:
+        return Load(self.held, self.served, self.proposed_at)
+
+
+_POOL_COLUMNS: Final = "request_id, version, changed, tried_on, state"
+_REQUESTS: Final = f"SELECT {_POOL_COLUMNS} FROM pool WHERE request_id = ANY($1) ORDER BY request_id FOR UPDATE"
+_MATCHES: Final = """
+SELECT request_id, match_id, partner_id, expert_ids, proposed_at, stage, agency_agrees, partner_agrees
+FROM match WHERE request_id = ANY($1) ORDER BY request_id, nth
+"""
+_EXPERTS: Final = """
+SELECT expert_id AS id, version, changed, state FROM expert WHERE expert_id = ANY($1) ORDER BY expert_id FOR UPDATE
+"""
+_PARTNERS: Final = """
+SELECT partner_id AS id, version, changed, state FROM partner WHERE partner_id = ANY($1) ORDER BY partner_id FOR UPDATE
+"""
+
+
+async def load(db: Database, events: Sequence[Event[Body]]) -> Known:
+    """The requests, experts and partners the events speak of, locked in the order of their ids."""
+    request_ids, expert_ids, partner_ids = _spoken_of(events)
+    return Known(
+        requests=await _requests(db, await db.fetch(_REQUESTS, list(request_ids))) if request_ids else {},
+        experts=_experts(await db.fetch(_EXPERTS, list(expert_ids))) if expert_ids else {},
+        partners=_partners(await db.fetch(_PARTNERS, list(partner_ids))) if partner_ids else {},
+    )
+
+
+def _spoken_of(events: Sequence[Event[Body]]) -> tuple[set[RequestId], set[ExpertId], set[PartnerId]]:
+    requests: set[RequestId] = set()
+    experts: set[ExpertId] = set()
+    partners: set[PartnerId] = set()
+    for event in events:
+        match event.body:
+            case RequestFact() | EngagementFact() as fact:
+                requests.add(fact.request_id)
+            case ExpertFact() as fact:
+                experts.add(fact.expert_id)
+            case PartnerFact() as fact:
+                partners.add(fact.partner_id)
+            case ConflictDeclared() | ConflictWaived() as conflict:
+                if conflict.expert_id is not None:
+                    experts.add(conflict.expert_id)
+                elif conflict.partner_id is not None:
+                    partners.add(conflict.partner_id)
+            case _:
+                assert_never(event.body)
+    return requests, experts, partners
+
+
+async def _requests(db: Database, rows: Sequence[Row]) -> dict[RequestId, Request]:
+    matches: defaultdict[str, list[Match]] = defaultdict(list)
+    for row in await db.fetch(_MATCHES, [row["request_id"] for row in rows]):
+        matches[row["request_id"]].append(_match(row))
+    return {row["request_id"]: _request(row, tuple(matches[row["request_id"]])) for row in rows}
+
+
+def _request(row: Row, matches: tuple[Match, ...]) -> Request:
+    return replace(
+        _REQUEST.validate_json(row["state"]),
+        tried_on=row["tried_on"],
+        matches=matches,
+        changed=row["changed"],
+        version=row["version"],
+    )
+
+
+def _match(row: Row) -> Match:
+    return Match(
+        match_id=row["match_id"],
+        partner_id=row["partner_id"],
+        expert_ids=tuple(row["expert_ids"]),
+        proposed_at=row["proposed_at"],
+        stage=Stage(row["stage"]),
+        agency_agrees=row["agency_agrees"],
+        partner_agrees=row["partner_agrees"],
+    )
+
+
+def _experts(rows: Sequence[Row]) -> dict[ExpertId, Expert]:
+    return {
+        row["id"]: replace(_EXPERT.validate_json(row["state"]), changed=row["changed"], version=row["version"])
+        for row in rows
+    }
+
+
+def _partners(rows: Sequence[Row]) -> dict[PartnerId, Partner]:
+    return {
+        row["id"]: replace(_PARTNER.validate_json(row["state"]), changed=row["changed"], version=row["version"])
+        for row in rows
+    }
+
+
+_SAVE_REQUESTS: Final = """
+INSERT INTO pool AS known (request_id, version, step, held, due, tried_on, changed, state)
+SELECT request_id, version + 1, step, held, due, tried_on, changed, state::jsonb
+FROM unnest($1::text[], $2::int[], $3::text[], $4::boolean[], $5::timestamptz[], $6::date[], $7::boolean[], $8::text[])
+    AS given (request_id, version, step, held, due, tried_on, changed, state)
+ORDER BY request_id
+ON CONFLICT (request_id) DO UPDATE SET version = excluded.version, step = excluded.step, held = excluded.held,
+    due = excluded.due, tried_on = excluded.tried_on, changed = excluded.changed, state = excluded.state
+WHERE known.version = excluded.version - 1
+"""
+_SAVE_MATCHES: Final = """
+INSERT INTO match AS known
+    (match_id, request_id, nth, partner_id, expert_ids, proposed_at, stage, agency_agrees, partner_agrees)
+SELECT match_id, request_id, nth, partner_id, ARRAY(SELECT jsonb_array_elements_text(expert_ids::jsonb)), proposed_at, stage,
+    agency_agrees, partner_agrees
+FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::text[], $6::timestamptz[], $7::text[], $8::boolean[],
+    $9::boolean[])
+    AS given (match_id, request_id, nth, partner_id, expert_ids, proposed_at, stage, agency_agrees, partner_agrees)
+ORDER BY request_id, nth
+ON CONFLICT (match_id) DO UPDATE SET stage = excluded.stage, agency_agrees = excluded.agency_agrees,
+    partner_agrees = excluded.partner_agrees
+WHERE (known.stage, known.agency_agrees, known.partner_agrees)
+    IS DISTINCT FROM (excluded.stage, excluded.agency_agrees, excluded.partner_agrees)
+"""
+_SAVE_EXPERTS: Final = """
+INSERT INTO expert AS known (expert_id, version, listed, changed, state)
+SELECT id, version + 1, listed, changed, state::jsonb
+FROM unnest($1::text[], $2::int[], $3::boolean[], $4::boolean[], $5::text[]) AS given (id, version, listed, changed, state)
+ORDER BY id
+ON CONFLICT (expert_id) DO UPDATE SET version = excluded.version, listed = excluded.listed, changed = excluded.changed,
+    state = excluded.state
+WHERE known.version = excluded.version - 1
+"""
+_SAVE_PARTNERS: Final = """
+INSERT INTO partner AS known (partner_id, version, changed, state)
+SELECT id, version + 1, changed, state::jsonb
+FROM unnest($1::text[], $2::int[], $3::boolean[], $4::text[]) AS given (id, version, changed, state)
+ORDER BY id
+ON CONFLICT (partner_id) DO UPDATE SET version = excluded.version, changed = excluded.changed, state = excluded.state
+WHERE known.version = excluded.version - 1
+"""
+
+
+async def save(db: Database, changes: Known) -> None:
+    """Writes what has changed. Raises Contention where a row is not what it was when it was read."""
+    if changes.requests:
+        await _save_requests(db, list(changes.requests.values()))
+    if changes.experts:
+        experts = list(changes.experts.values())
+        await _write(
+            db,
+            _SAVE_EXPERTS,
+            [expert.expert_id for expert in experts],
+            [expert.version for expert in experts],
+            [expert.profile is not None for expert in experts],
+            [expert.changed for expert in experts],
+            [_EXPERT.dump_json(expert, exclude=_COLUMNS).decode() for expert in experts],
+        )
+    if changes.partners:
+        partners = list(changes.partners.values())
+        await _write(
+            db,
+            _SAVE_PARTNERS,
+            [partner.partner_id for partner in partners],
+            [partner.version for partner in partners],
+            [partner.changed for partner in partners],
+            [_PARTNER.dump_json(partner, exclude=_COLUMNS).decode() for partner in partners],
+        )
+
+
+async def _save_requests(db: Database, requests: Sequence[Request]) -> None:
+    await _write(
+        db,
+        _SAVE_REQUESTS,
+        [request.request_id for request in requests],
+        [request.version for request in requests],
+        [request.step.value for request in requests],
+        [request.held for request in requests],
+        [request.asked.due if request.asked else None for request in requests],
+        [request.tried_on for request in requests],
+        [request.changed for request in requests],
+        [_REQUEST.dump_json(request, exclude=_REQUEST_COLUMNS).decode() for request in requests],
+    )
+    matches = [(request, nth, one) for request in requests for nth, one in enumerate(request.matches, start=1)]
+    if matches:
+        await db.execute(
+            _SAVE_MATCHES,
+            [one.match_id for _, _, one in matches],
+            [request.request_id for request, _, _ in matches],
+            [nth for _, nth, _ in matches],
+            [one.partner_id for _, _, one in matches],
+            [json.dumps(one.expert_ids) for _, _, one in matches],
+            [one.proposed_at for _, _, one in matches],
+            [one.stage.value for _, _, one in matches],
+            [one.agency_agrees for _, _, one in matches],
+            [one.partner_agrees for _, _, one in matches],
+        )
+
+
+async def _write(db: Database, statement: str, ids: Sequence[str], *columns: Sequence[object]) -> None:
+    status = await db.execute(statement, ids, *columns)
+    written = int(status.rpartition(" ")[2])
+    if written < len(ids):
+        raise Contention(f"{len(ids) - written} of {len(ids)} rows have changed since they were read")
+
+
+_NEWS: Final = """
+SELECT EXISTS (SELECT FROM pool WHERE changed)
+    OR EXISTS (SELECT FROM expert WHERE changed)
+    OR EXISTS (SELECT FROM partner WHERE changed)
+    OR EXISTS (SELECT FROM pool WHERE step = 'waiting' AND NOT held AND tried_on < $1)
+"""
+_CHANGED_EXPERTS: Final = "SELECT expert_id FROM expert WHERE changed ORDER BY expert_id FOR UPDATE"
+_CHANGED_PARTNERS: Final = "SELECT partner_id FROM partner WHERE changed ORDER BY partner_id FOR UPDATE"
+_DUE: Final = f"""
+SELECT {_POOL_COLUMNS}, EXISTS (SELECT FROM match WHERE request_id = pool.request_id AND stage = 'ended') AS freed
+FROM pool
+WHERE request_id IN (SELECT request_id FROM pool WHERE changed ORDER BY due NULLS FIRST, request_id LIMIT $3)
+   OR request_id IN (SELECT request_id FROM match
+                     WHERE stage <> 'ended' AND (expert_ids && $1::text[] OR partner_id = ANY($2::text[])))
+ORDER BY request_id FOR UPDATE OF pool
+"""
+_WAKE: Final = """
+UPDATE pool SET changed = true
+WHERE request_id IN (SELECT request_id FROM pool
+                     WHERE step = 'waiting' AND NOT held AND NOT changed AND ($1 OR tried_on < $2)
+                     ORDER BY request_id FOR UPDATE)
+"""
+# Only a change that is locked is this round's to look at, and to mark as looked at.
+_ROSTER: Final = """
+SELECT expert_id AS id, version, expert_id = ANY($1) AS changed, state FROM expert WHERE listed OR expert_id = ANY($1)
+"""
+_ALL_PARTNERS: Final = "SELECT partner_id AS id, version, partner_id = ANY($1) AS changed, state FROM partner"
+_HELD: Final = """
+SELECT expert_id, count(*) FILTER (WHERE stage <> 'ended') AS held, max(proposed_at) AS proposed_at
+FROM match CROSS JOIN unnest(expert_ids) AS one (expert_id)
+WHERE stage <> 'ended' OR proposed_at > $1
+GROUP BY expert_id
+"""
+_SERVED: Final = "SELECT partner_id, count(*) AS served FROM match WHERE stage <> 'ended' GROUP BY partner_id"
+
+
+async def load_board(db: Database, now: datetime) -> Board | None:
+    """What a round has to look at, or None where nothing has changed since the last.
+
+    Nobody found yesterday may be found today, and whoever was not found may be once the roster changes or load comes free:
+    then all who wait are looked at, else only requests that changed, for whom nothing can be left that others waited for.
+    Requests and the changed part of the roster are locked; the rest of the roster is read as it stands, and whoever changes
+    it meanwhile marks it for the next round.
+    """
+    today = now.date()
+    if not await db.fetchval(_NEWS, today):
+        return None
+    expert_ids = [row["expert_id"] for row in await db.fetch(_CHANGED_EXPERTS)]
+    partner_ids = [row["partner_id"] for row in await db.fetch(_CHANGED_PARTNERS)]
+    due = await db.fetch(_DUE, expert_ids, partner_ids, MOST_REQUESTS)
+    chances = bool(expert_ids or partner_ids) or any(row["changed"] and row["freed"] for row in due)
+    if await db.execute(_WAKE, chances, today) != "UPDATE 0":
+        due = await db.fetch(_DUE, expert_ids, partner_ids, MOST_REQUESTS)
+    held = await db.fetch(_HELD, now - RECENT)
+    return Board(
+        requests=await _requests(db, due),
+        experts=_experts(await db.fetch(_ROSTER, expert_ids)),
+        partners=_partners(await db.fetch(_ALL_PARTNERS, partner_ids)),
+        held={row["expert_id"]: row["held"] for row in held},
+        served={row["partner_id"]: row["served"] for row in await db.fetch(_SERVED)},
+        proposed_at={row["expert_id"]: row["proposed_at"] for row in held},
+    )
+
+
+async def requests_by_step(db: Database) -> dict[tuple[str, ...], float]:
+    """How many requests stand at each step."""
+    rows = await db.fetch("SELECT step, count(*) AS requests FROM pool GROUP BY step")
+    return {(row["step"],): row["requests"] for row in rows}
+
+
+async def expert_load(db: Database) -> dict[tuple[str, ...], float]:
+    """Requests that all listed experts together hold, and could hold at most."""
+    held = await db.fetchval("SELECT coalesce(sum(cardinality(expert_ids)), 0) FROM match WHERE stage <> 'ended'")
+    limit = await db.fetchval(
+        "SELECT coalesce(sum((state->'profile'->>'load_limit')::bigint), 0) FROM expert WHERE listed"
+    )
+    return {("held",): float(held), ("limit",): float(limit)}
+
+
+async def partner_load(db: Database) -> dict[tuple[str, ...], float]:
+    """Requests that all selected partners together serve, and could serve at most."""
+    held = await db.fetchval("SELECT count(*) FROM match WHERE stage <> 'ended'")
+    limit = await db.fetchval("SELECT coalesce(sum((state->'award'->>'capacity')::bigint), 0) FROM partner")
+    return {("held",): float(held), ("limit",): float(limit)}

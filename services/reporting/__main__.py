@@ -1,0 +1,4 @@
+from services.reporting.app import service
+from services.runtime.worker import run
+
+run(service())
