@@ -119,12 +119,9 @@ class Stack:
             raise Failed(f"there is no container of {name}")
         return found[0]
 
-    def healthy(self, name: str) -> bool:
-        """Whether the container's health check holds. Podman only runs checks by itself where there is systemd."""
-        container = self.container(name)
-        if self.engine.program == "podman":
-            return _answers("podman", "healthcheck", "run", container)
-        return self._inspect(container, "{{.State.Health.Status}}") == "healthy"
+    def unhealthy(self) -> list[str]:
+        """Containers whose health check fails. Podman only runs checks by itself where there is systemd."""
+        return [name for name in self.engine.containers if not self._is_healthy(self.container(name))]
 
     def exit_code(self, name: str) -> str:
         """What a stopped container's process ended with."""
@@ -140,6 +137,11 @@ class Stack:
                 print(self._run([self.engine.program, "logs", "--tail", str(_LOG_LINES), self.container(name)], 60))
             except Failed as reason:
                 print(reason)
+
+    def _is_healthy(self, container: str) -> bool:
+        if self.engine.program == "podman":
+            return _answers("podman", "healthcheck", "run", container)
+        return self._inspect(container, "{{.State.Health.Status}}") == "healthy"
 
     def _inspect(self, container: str, template: str) -> str:
         return self._run([self.engine.program, "inspect", "--format", template, container], 60).strip()
@@ -323,7 +325,7 @@ def test(stack: Stack) -> None:
     stack.compose("up", "--detach", *stack.engine.containers, seconds=_BUILD_SECONDS)
     for service in SERVICES:
         await_ready(service, f"http://{stack.address(service)}/readyz")
-    await_that("every health check holds", lambda: all(stack.healthy(name) for name in stack.engine.containers))
+    await_that("every health check holds", lambda: not stack.unhealthy(), lambda: f"unhealthy: {stack.unhealthy()}")
     say("every container is healthy")
 
     import_agencies(stack)

@@ -7,7 +7,7 @@ import asyncpg
 import typer
 
 from deploy.local.processes import ServerDidNotStart
-from services.console import operating, publishing, registry, simulate, wire
+from services.console import checking, operating, publishing, registry, simulate, wire
 from services.console.screen import say
 from services.console.trouble import Trouble
 from services.runtime.database import UnusableDatabase
@@ -31,6 +31,7 @@ app.command(rich_help_panel="Run")(operating.migrate)
 app.command(rich_help_panel="Run")(operating.topics)
 app.command(rich_help_panel="Speak to it")(publishing.publish)
 app.command(rich_help_panel="Speak to it")(simulate.simulate)
+app.command(rich_help_panel="Look")(checking.check)
 
 app.add_typer(registry.app, name="agencies", rich_help_panel="Data")
 

@@ -20,7 +20,7 @@ from services.runtime import service
 from services.runtime.database import Contention, Database, Row
 from services.runtime.service import Event
 
-MOST_REQUESTS: Final = 2_000
+MOST_REQUESTS: Final = 1_000
 """Of one round: those due first. The others follow in the next rounds."""
 
 Body = RequestBody | RosterBody | EngagementBody

@@ -348,7 +348,7 @@ def publishable(counts: Mapping[str, int], threshold: int = THRESHOLD) -> Publis
         smallest = shown[-1][1]
         while shown and shown[-1][1] == smallest:
             hidden.append(shown.pop()[1])
-    if hidden and (len(hidden) == 1 or sum(hidden) < threshold):
+    if hidden and sum(hidden) < threshold:
         return Published((), None)
     return Published(tuple(shown), sum(hidden))
 

@@ -57,8 +57,8 @@ async def load(db: Database, events: Sequence[Event[Any]]) -> Knowledge:
     profiles = await _lock_experts(db, experts)
     engagements = await _lock_engagements(db, named)
     for engagement in engagements.values():
-        may_be_planned = engagement.request_id in named.planning or engagement.request_id not in named.requests
-        if may_be_planned and engagement.match and not experts.issuperset(engagement.match.expert_ids):
+        team = set(engagement.match.expert_ids) if engagement.match else set[ExpertId]()
+        if (engagement.request_id in named.planning or team & named.listed) and not team <= experts:
             raise Contention(f"request {engagement.request_id} had another match before its experts were locked")
     booked = await _booked(db, experts, min(event.received for event in events)) if experts else {}
     return Knowledge(engagements, profiles, booked)

@@ -5,7 +5,6 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from typing import Final
 
-
 from schemas import engagements, receipts
 from schemas import submissions as said
 from schemas.body import Body
@@ -101,7 +100,7 @@ def profile(partner_id: str = "IACP", **given: object) -> Parts:
     return usual | given
 
 
-def say(kind: type[Body], actor: Parts, **given: object) -> Body:
+def say(kind: type[Body], actor: Parts, /, **given: object) -> Body:
     """A submission of this kind about the request, partner or expert that the other parts name."""
     subject = {"request_id": REQUEST} if issubclass(kind, said.OnRequest) else {}
     return kind.model_validate(subject | given | {"actor": actor})

@@ -1,17 +1,17 @@
 """Which requests the programme takes on, and everything that stands in the way, named at once."""
 
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from intake_world import NOW, ORI, TRIBAL, World, agency, kinds, submission, terms, topics
 
 from schemas import requests
+from schemas import submissions as said
 from schemas.vocabulary import AgencyType, DateWindow, Ori, TopicCode
 from services.intake.decisions.request import Step
 from services.intake.decisions.topics import OfferedTopic
+from tests.intake.intake_world import NOW, ORI, TRIBAL, World, agency, contact, kinds, say, submission, terms, topics
 
 ELIGIBLE = [kind for kind in AgencyType if kind not in (AgencyType.FEDERAL, AgencyType.UNKNOWN, AgencyType.TRIBAL)]
 LETTER = {"signed_on": date(2026, 2, 1), "reference": "L-1"}
@@ -249,10 +249,6 @@ def test_blackouts_are_asked_about_exactly_when_no_day_is_left(length: int, blac
 
 
 def test_information_that_is_supplied_is_weighed_again_until_nothing_is_missing() -> None:
-    from intake_world import contact, say
-
-    from schemas import submissions as said
-
     world = World()
     world.hear(submission(executive_support=None, sensitive={"executive": {"office": "Chief"}, "goals": "fewer"}))
     assert set(fields(world)) == {"executive_support", "sensitive.point_of_contact"}
@@ -267,10 +263,11 @@ def test_information_that_is_supplied_is_weighed_again_until_nothing_is_missing(
     assert fact.sensitive.goals == "fewer"
 
 
-def test_a_request_that_waits_keeps_its_topics_from_others_until_it_is_declined() -> None:
+def test_a_request_that_waits_keeps_its_topics_from_others_and_one_that_was_declined_does_not() -> None:
     world = World()
-    world.hear(submission(executive_support=None))
-    world.hear(submission(request_id="R-2"))
-    assert world.said[-1].TYPE == "request.declined.v1"
-    world.known.requests = {key: replace(one) for key, one in world.known.requests.items()}
-    assert world.known.agencies[ORI].open_topics == {"active-shooter": "R-1"}
+    world.hear(submission(terms=terms(topics=["juggling", "training"])))
+    assert world.known.agencies[ORI].open_topics == {}
+    world.hear(submission(request_id="R-2", executive_support=None))
+    assert world.known.agencies[ORI].open_topics == {"active-shooter": "R-2"}
+    world.hear(submission(request_id="R-3"))
+    assert kinds(world.said) == ["request.declined.v1", "request.information_requested.v1", "request.declined.v1"]

@@ -6,9 +6,8 @@ from typing import Any
 
 from schemas import engagements, requests, roster
 from schemas.body import Agency as AgencySaid
-from schemas.body import ExpertProfile
+from schemas.body import ExpertProfile, TopicSkill
 from schemas.body import Terms as TermsSaid
-from schemas.body import TopicSkill
 from schemas.envelope import Envelope
 from schemas.matches import MatchBody
 from schemas.vocabulary import (
@@ -29,7 +28,7 @@ from schemas.vocabulary import (
     TopicCode,
     Urgency,
 )
-from services.matching.decisions.pool import Agency, Request, Terms
+from services.matching.decisions.pool import Agency, Asked, Request, Terms
 from services.matching.decisions.roster import Award, Expert, Partner, Profile, Skill
 from services.matching.handlers import decide, decide_round
 from services.matching.store import Board, Body, Known
@@ -45,16 +44,7 @@ DENVER = Place(39.74, -104.99)
 _ids = count(1)
 
 
-def agency(**given: Any) -> Agency:
-    return Agency(
-        **{
-            "ori": Ori("IL0160000"),
-            "agency_type": AgencyType.MUNICIPAL,
-            "sworn_band": SwornBand.FROM_50,
-            "place": CHICAGO,
-            **given,
-        }
-    )
+SPRINGFIELD = Agency(Ori("IL0160000"), AgencyType.MUNICIPAL, SwornBand.FROM_50, CHICAGO)
 
 
 def terms(**given: Any) -> Terms:
@@ -70,10 +60,13 @@ def terms(**given: Any) -> Terms:
     )
 
 
-def request(request_id: str = "R1", **given: Any) -> Request:
-    return Request(
-        RequestId(request_id), **{"agency": agency(), "terms": terms(), "since": NOW, "changed": True, **given}
-    )
+def asked(agency: Agency = SPRINGFIELD, since: datetime = NOW, **given: Any) -> Asked:
+    return Asked(agency, terms(**given), since)
+
+
+def request(request_id: str = "R1", agency: Agency = SPRINGFIELD, since: datetime = NOW, **given: Any) -> Request:
+    """A request that waits; what is given are its terms."""
+    return Request(RequestId(request_id), asked(agency, since, **given), changed=True)
 
 
 def profile(**given: Any) -> Profile:

@@ -100,18 +100,18 @@ def withdrawn(request: Request) -> Request:
     return _moved(request, Step.WITHDRAWN) if request.is_open or request.step is Step.CLOSED else request
 
 
-def held(request: Request) -> Request | Refusal:
+def held(request: Request, reason: str) -> Request | Refusal:
     """The programme office puts an accepted request on hold."""
     if request.is_undecided:
         return Refusal("only a request that was accepted can be put on hold; this one waits for a decision already")
-    return _moved(request, Step.ON_HOLD) if request.is_active else _over(request)
+    return _moved(_with_hold(request, reason), Step.ON_HOLD) if request.is_active else _over(request)
 
 
 def resumed(request: Request) -> Request | Refusal:
     """The programme office takes a request off hold."""
-    if request.is_open:
-        return _moved(request, Step.ACCEPTED) if request.step is Step.ON_HOLD else request
-    return _over(request)
+    if not request.is_open:
+        return _over(request)
+    return _moved(_with_hold(request, None), Step.ACCEPTED) if request.is_active else request
 
 
 def ruled(request: Request, ruling: Ruling, refer_to: str | None) -> Request | Refusal:
@@ -172,9 +172,10 @@ def closed(request: Request, closed_at: datetime) -> Request:
     if not request.is_active:
         return request
     wish = request.reopening
-    over = replace(_moved(request, Step.CLOSED), closed_at=closed_at, reopening=None)
-    granted = wish is not None and wish.asked_at >= closed_at and _in_time(closed_at, wish)
-    return _reopened(over) if granted else over
+    over = replace(_moved(request, Step.CLOSED), closed_at=closed_at)
+    if wish is None or wish.asked_at < closed_at or not _in_time(closed_at, wish):
+        return over
+    return _reopened(over) if wish.hold is None else replace(_reopened(over), step=Step.ON_HOLD)
 
 
 def _in_time(closed_at: datetime, wish: Reopening) -> bool:
@@ -183,6 +184,11 @@ def _in_time(closed_at: datetime, wish: Reopening) -> bool:
 
 def _reopened(request: Request) -> Request:
     return replace(_moved(request, Step.ACCEPTED), closed_at=None)
+
+
+def _with_hold(request: Request, reason: str | None) -> Request:
+    wish = request.reopening
+    return request if wish is None or wish.hold == reason else replace(request, reopening=replace(wish, hold=reason))
 
 
 def _moved(request: Request, step: Step) -> Request:

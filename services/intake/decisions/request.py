@@ -106,10 +106,14 @@ class Sensitive:
 
 @dataclass(frozen=True, slots=True)
 class Reopening:
-    """An agency's wish to take a request up again, remembered while the request does not look closed yet."""
+    """An agency's wish to take a request up again, remembered while the request does not look closed yet.
+
+    `hold` says why the programme office has put the request on hold since: that goes for the reopened one.
+    """
 
     asked_at: datetime
     reason: str
+    hold: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

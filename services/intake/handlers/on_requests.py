@@ -127,7 +127,7 @@ def _heard(known: Known, event: Event[Any], request: Request, body: OfRequest) -
             return _request_ruled(known, request, body)
         case said.HoldAsked(on_hold=True):
             fact = requests.RequestHeld(request_id=request.request_id, reason=body.reason)
-            return _moved(known, request, lifecycle.held(request), fact)
+            return _moved(known, request, lifecycle.held(request, body.reason), fact)
         case said.HoldAsked():
             fact = requests.RequestResumed(request_id=request.request_id, reason=body.reason)
             return _moved(known, request, lifecycle.resumed(request), fact)
@@ -179,9 +179,7 @@ def _amendment_submitted(known: Known, event: Event[Any], request: Request, body
 def _reopening_asked(known: Known, event: Event[Any], request: Request, body: said.ReopeningAsked) -> Answer:
     faults = triage.faults_of_reopening(request, _circumstances(known, event.received, request))
     after = lifecycle.reopening_asked(request, Reopening(event.received, body.reason), faults)
-    if isinstance(after, Refusal) or request.is_active:
-        return _moved(known, request, after)
-    return _moved(known, request, after, _reopened(after, body.reason))
+    return _moved(known, request, after, _reopened(request, body.reason))
 
 
 def _request_ruled(known: Known, request: Request, body: said.RequestRuled) -> Answer:
@@ -211,8 +209,12 @@ def engagement_closed(
     after = lifecycle.closed(request, event.envelope.time)
     if after is request:
         return Known(), []
-    wish = request.reopening
-    return _changed(known, after), [_reopened(after, wish.reason)] if wish is not None and after.is_active else []
+    facts: list[FactBody] = []
+    if (wish := request.reopening) is not None and after.is_active:
+        facts.append(_reopened(after, wish.reason))
+        if wish.hold is not None:
+            facts.append(requests.RequestHeld(request_id=request.request_id, reason=wish.hold))
+    return _changed(known, after), facts
 
 
 def _weighed(known: Known, event: Event[Any], request: Request) -> Answer:
@@ -237,9 +239,12 @@ def _circumstances(known: Known, now: datetime, request: Request) -> Circumstanc
 
 
 def _moved(known: Known, before: Request, after: Request | Refusal, *facts: FactBody) -> Answer:
+    """The request has moved to another step, which these facts say."""
     if isinstance(after, Refusal):
         return after
-    return (Known(), []) if after is before else (_changed(known, after), list(facts))
+    if after is before:
+        return Known(), []
+    return _changed(known, after), list(facts) if after.step is not before.step else []
 
 
 def _changed(known: Known, request: Request) -> Known:

@@ -49,15 +49,15 @@ def affinity(bench: Bench, asked: Asked, standing: Standing) -> Whole:
     return subject + _peer(bench, asked.agency) + mode + _nearness(terms, standing) + days
 
 
-def reasons(bench: Bench, row: int, asked: Asked, standing: Standing, load: int) -> tuple[str, ...]:
-    """Why this expert: one sentence for each part of the affinity, and one for the load."""
+def reasons(profile: Profile, asked: Asked, standing: Standing, nth: int) -> tuple[str, ...]:
+    """Why the nth expert of the standing, whose profile this is: one sentence for each part of the affinity."""
+    mode = int(standing.mode[nth])
     return (
-        _says_subject(bench.profiles[row], asked.terms),
-        _says_peer(int(bench.size[row]), size_of(asked.agency.sworn_band)),
-        _says_mode(int(standing.mode[row]), asked.terms),
-        _says_distance(float(standing.distance_km[row]), asked.terms.delivery_modes[int(standing.mode[row])]),
-        f"Free on {standing.free_days[row]} of the {standing.open_days} days of the window.",
-        f"Holds {load} of at most {bench.profiles[row].load_limit} requests.",
+        _says_subject(profile, asked.terms),
+        _says_peer(size_of(profile.sworn_band), size_of(asked.agency.sworn_band)),
+        _says_mode(mode, asked.terms),
+        _says_distance(float(standing.distance_km[nth]), asked.terms.delivery_modes[mode]),
+        f"Free on {standing.free_days[nth]} of the {standing.open_days} days of the window.",
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.vocabulary import AgencyType, DateWindow, DeliveryMode, ExpertId, Level, PartnerId, SwornBand, TopicCode
-from services.matching.decisions.conflicts import county
+from services.matching.decisions.conflicts import FELT_NEXT_DOOR, county
 from services.matching.decisions.pool import Terms
 from services.matching.decisions.roster import Expert, Partner, Profile
 
@@ -45,7 +45,7 @@ class Bench:
     off_first: Whole
     off_last: Whole
     tied: Mapping[str, frozenset[int]]
-    """Experts with anything declared, or a job, at an ORI or in its county."""
+    """Experts whom a job or a declared conflict ties to an ORI, or to a whole county."""
     sells: Mapping[TopicCode, frozenset[int]]
 
     def __len__(self) -> int:
@@ -54,16 +54,15 @@ class Bench:
 
 def bench(experts: Iterable[Expert], partners: Mapping[PartnerId, Partner]) -> Bench:
     """The listed experts in columns."""
-    listed = sorted((one.expert_id, one, one.profile) for one in experts if one.profile is not None)
-    ours = tuple(one for _, one, _ in listed)
-    profiles = tuple(profile for _, _, profile in listed)
-    count = len(ours)
+    listed = [(one, one.profile) for one in sorted(experts, key=lambda one: one.expert_id) if one.profile is not None]
+    ours = tuple(expert for expert, _ in listed)
+    profiles = tuple(profile for _, profile in listed)
     rows_of: defaultdict[PartnerId, list[int]] = defaultdict(list)
-    skill: defaultdict[TopicCode, Whole] = defaultdict(lambda: np.zeros(count, np.int64))
+    skill: defaultdict[TopicCode, Whole] = defaultdict(lambda: np.zeros(len(ours), np.int64))
     tied: defaultdict[str, set[int]] = defaultdict(set)
     sells: defaultdict[TopicCode, set[int]] = defaultdict(set)
     spells: list[tuple[int, int, int]] = []
-    for row, (expert, profile) in enumerate(zip(ours, profiles, strict=True)):
+    for row, (expert, profile) in enumerate(listed):
         rows_of[profile.partner_id].append(row)
         for one in profile.skills:
             skill[one.topic][row] = max(skill[one.topic][row], SKILL_POINTS[one.level])
@@ -119,10 +118,8 @@ def merged(spells: Iterable[DateWindow]) -> list[tuple[int, int]]:
     return result
 
 
-def _ties(expert: Expert, partner: Partner | None, profile: Profile) -> Iterable[str]:
-    declared: tuple[Conflict, ...] = (*expert.conflicts, *(partner.conflicts if partner is not None else ()))
-    for one in declared:
-        yield one.ori
-        yield county(one.ori)
+def _ties(expert: Expert, partner: Partner | None, profile: Profile) -> Iterator[str]:
+    for one in (*expert.conflicts, *(() if partner is None else partner.conflicts)):
+        yield county(one.ori) if one.kind in FELT_NEXT_DOOR else one.ori
     for job in profile.employments:
         yield job.ori

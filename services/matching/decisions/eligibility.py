@@ -21,6 +21,7 @@ ON_SITE: Final = frozenset(
         DeliveryMode.MEETING_FACILITATION,
         DeliveryMode.ON_SITE_CONSULTATION,
         DeliveryMode.PEER_EXCHANGE,
+        DeliveryMode.STRATEGIC_PLANNING,
     }
 )
 """Modes for which the expert travels to the agency."""
@@ -51,7 +52,7 @@ NO_MODE: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How each expert of the bench stands towards one request, loads aside."""
+    """How experts stand towards one request, loads aside."""
 
     reason: Whole
     """Index into REASONS of what rules the expert out first, or ELIGIBLE."""
@@ -63,6 +64,12 @@ class Standing:
     """Days of the window on which agency and expert both can."""
     open_days: int
     """Days of the window, from today on, on which the agency can."""
+
+    def of(self, rows: Whole) -> "Standing":
+        """The same of these rows only."""
+        return Standing(
+            self.reason[rows], self.mode[rows], self.distance_km[rows], self.free_days[rows], self.open_days
+        )
 
 
 def standing(bench: Bench, request: Request, asked: Asked, today: date) -> Standing:

@@ -20,7 +20,7 @@ SAYS: Final[Mapping[Reason, str]] = {
     Reason.PARTNER_AT_CAPACITY: "belong to a partner that serves as many requests as it can",
     Reason.OUTCOMPETED: "are needed for requests that are more urgent or have waited longer",
 }
-"""What is said of experts whom the reason rules out."""
+"""What is said of experts whom the reason rules out: experts who ..."""
 
 _HELPS: Final[Mapping[Reason, str]] = {
     Reason.NO_EXPERT_FOR_TOPIC: "Partners list experts for these topics.",
@@ -45,25 +45,19 @@ class Shortfall:
     says: str
 
 
-def shortfalls(first_reasons: Whole) -> tuple[Shortfall, ...]:
-    """The reasons with the experts each ruled out, those that ruled out late first: they are nearest to a match.
+def shortfalls(ruled_out: Whole) -> tuple[Shortfall, ...]:
+    """The reasons that ruled experts out, those looked at last first: whom they stopped came nearest to a match.
 
-    `first_reasons` holds one index into REASONS for each expert of the bench.
+    `ruled_out` counts experts by their first reason, in the order of REASONS.
     """
-    if first_reasons.size == 0:
-        return (Shortfall(Reason.NO_EXPERT_FOR_TOPIC, 0, "No expert is listed."),)
-    counts = {reason: int((first_reasons == index).sum()) for index, reason in enumerate(REASONS)}
-    return tuple(
-        Shortfall(reason, counts[reason], f"{_experts(counts[reason])} {SAYS[reason]}.")
-        for reason in reversed(REASONS)
-        if counts[reason]
+    found = tuple(
+        Shortfall(reason, experts, f"Experts who {SAYS[reason]}: {experts}.")
+        for reason, experts in reversed(tuple(zip(REASONS, ruled_out.tolist(), strict=True)))
+        if experts
     )
+    return found or (Shortfall(Reason.NO_EXPERT_FOR_TOPIC, 0, "No expert is listed."),)
 
 
 def would_help(reasons: tuple[Shortfall, ...]) -> tuple[str, ...]:
     """What would bring a match, the most promising first."""
     return tuple(_HELPS[one.reason] for one in reasons if one.reason in _HELPS)
-
-
-def _experts(count: int) -> str:
-    return "1 of the experts: they" if count == 1 else f"{count} experts"

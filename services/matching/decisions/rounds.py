@@ -137,20 +137,22 @@ def _objection(listed: Bench, request: Request, today: date) -> str | None:
         if match.stage is Stage.PROPOSED:
             reason = int(standing(listed, request, asked, today).reason[row])
             if reason != ELIGIBLE:
-                return f"Since it was proposed something has changed: such experts {SAYS[REASONS[reason]]}."
+                return f"Something has changed: the expert is now one of those who {SAYS[REASONS[reason]]}."
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidacy:
-    """How every expert stands towards one waiting request, loads included."""
+    """Who is eligible for one waiting request, loads included, and why the others are not."""
 
     request: Request
     asked: Asked
+    rows: Whole
+    """The eligible experts' rows of the bench."""
     standing: Standing
     affinity: Whole
-    reason: Whole
-    """Index into REASONS of what rules each expert out first, or ELIGIBLE."""
+    ruled_out: Whole
+    """How many of the other experts each of REASONS ruled out first."""
 
 
 def _match(listed: Bench, waiting: Sequence[Request], load: Load, now: datetime) -> Iterator[Proposed | NotFound]:
@@ -160,12 +162,7 @@ def _match(listed: Bench, waiting: Sequence[Request], load: Load, now: datetime)
     candidacies.sort(key=lambda one: (one.asked.due, one.request.request_id))
     chosen = assign(len(candidacies), _pairs(candidacies), seats)
     for one, row in zip(candidacies, chosen.tolist(), strict=True):
-        if row == NOBODY:
-            outcompeted = np.where(one.reason == ELIGIBLE, REASONS.index(Reason.OUTCOMPETED), one.reason)
-            shortfall = shortfalls(outcompeted)
-            yield NotFound(one.request.request_id, shortfall, would_help(shortfall))
-        else:
-            yield _proposal(listed, one, row, int(seats.load[row]), now)
+        yield _not_found(one) if row == NOBODY else _proposed(listed, one, row, int(seats.load[row]), now)
 
 
 def _seats(listed: Bench, load: Load, now: datetime) -> Seats:
@@ -200,23 +197,33 @@ def _candidacy(listed: Bench, seats: Seats, request: Request, asked: Asked, toda
     }
     barred = [stands.reason != ELIGIBLE, *full.values()]
     reason = np.select(barred, [stands.reason, *(REASONS.index(one) for one in full)], ELIGIBLE)
-    return _Candidacy(request, asked, stands, affinity(listed, asked, stands), reason)
+    rows = np.flatnonzero(reason == ELIGIBLE)
+    ruled_out = np.bincount(reason[reason != ELIGIBLE], minlength=len(REASONS))
+    return _Candidacy(request, asked, rows, stands.of(rows), affinity(listed, asked, stands)[rows], ruled_out)
 
 
 def _pairs(candidacies: Sequence[_Candidacy]) -> Pairs:
-    eligible = [np.flatnonzero(one.reason == ELIGIBLE) for one in candidacies]
-    if not eligible:
+    if not candidacies:
         nothing = np.empty(0, np.int64)
         return Pairs(nothing, nothing, nothing)
     return Pairs(
-        request=np.repeat(np.arange(len(eligible)), [rows.size for rows in eligible]),
-        expert=np.concatenate(eligible),
-        affinity=np.concatenate([one.affinity[rows] for one, rows in zip(candidacies, eligible, strict=True)]),
+        request=np.repeat(np.arange(len(candidacies)), [one.rows.size for one in candidacies]),
+        expert=np.concatenate([one.rows for one in candidacies]),
+        affinity=np.concatenate([one.affinity for one in candidacies]),
     )
 
 
-def _proposal(listed: Bench, one: _Candidacy, row: int, held: int, now: datetime) -> Proposed:
+def _proposed(listed: Bench, one: _Candidacy, row: int, held: int, now: datetime) -> Proposed:
+    nth = int(np.searchsorted(one.rows, row))
+    profile = listed.profiles[row]
     expert_id = listed.experts[row].expert_id
-    match = Match(one.request.next_match_id, listed.profiles[row].partner_id, (expert_id,), now)
-    why = reasons(listed, row, one.asked, one.standing, held)
-    return Proposed(one.request.request_id, match, Chosen(expert_id, int(one.affinity[row]), why))
+    match = Match(one.request.next_match_id, profile.partner_id, (expert_id,), now)
+    why = (*reasons(profile, one.asked, one.standing, nth), f"Holds {held} of at most {profile.load_limit} requests.")
+    return Proposed(one.request.request_id, match, Chosen(expert_id, int(one.affinity[nth]), why))
+
+
+def _not_found(one: _Candidacy) -> NotFound:
+    ruled_out = one.ruled_out.copy()
+    ruled_out[REASONS.index(Reason.OUTCOMPETED)] = one.rows.size
+    why_not = shortfalls(ruled_out)
+    return NotFound(one.request.request_id, why_not, would_help(why_not))

@@ -88,12 +88,14 @@ class Engagement:
 
     @property
     def held(self) -> tuple[Session, ...]:
-        """The sessions up to the last one reported."""
-        if self.plan is None:
-            return ()
-        sessions = self.plan.sessions
-        count = max((n for n, session in enumerate(sessions, 1) if session.session_id in self.reported), default=0)
-        return sessions[:count]
+        """The sessions up to the last one reported: another plan leaves them as they are."""
+        planned = self.plan.sessions if self.plan else ()
+        return planned[: max((n for n, one in enumerate(planned, 1) if one.session_id in self.reported), default=0)]
+
+    @property
+    def ahead(self) -> tuple[Session, ...]:
+        """The sessions after the last one reported."""
+        return self.plan.sessions[len(self.held) :] if self.plan else ()
 
     @property
     def dates(self) -> Terms | None:

@@ -153,7 +153,7 @@ def evaluate(known: Engagement, now: datetime) -> Result:
 def review_expert(known: Engagement, expert: Expert, calendars: Calendars) -> Result:
     """An expert of the match is now on the roster, or has other days off."""
     if expert.profile is not None:
-        clash = _first_on_day_off(known.outstanding, expert.profile, calendars.now)
+        clash = _first_on_day_off(known.ahead, expert.profile, calendars.now)
         if clash is not None:
             why = f"Expert {expert.expert_id} is no longer available for '{clash.title}'."
             known = replace(known, replan_because=why)
@@ -191,13 +191,13 @@ def _with_other_dates(known: Engagement, asked: OtherDates) -> Engagement:
     blackouts = asked.blackouts
     if asked.window is None and not blackouts:
         # Whoever wants other dates and names none does not want these.
-        blackouts = tuple(_days_of(session) for session in known.outstanding)
+        blackouts = tuple(_days_of(session) for session in known.ahead)
     known = replace(
         known,
         asked_window=asked.window or known.asked_window,
         asked_blackouts=known.asked_blackouts + blackouts,
     )
-    if known.plan is not None and known.plan.version == asked.plan_version:
+    if known.ahead and known.plan is not None and known.plan.version == asked.plan_version:
         return replace(known, replan_because=asked.reason or "The agency wants other dates.")
     return _recheck_terms(known)
 
@@ -294,11 +294,11 @@ def _drop_plan(known: Engagement, reason: str) -> Result:
 
 def _recheck_terms(known: Engagement) -> Engagement:
     terms, plan = known.dates, known.plan
-    if terms is None or plan is None or not known.outstanding:
+    if terms is None or plan is None or not known.ahead:
         return known
     if plan.delivery_mode not in terms.delivery_modes:
         return replace(known, replan_because="The agency asks for another delivery mode.")
-    for session in known.outstanding:
+    for session in known.ahead:
         days = _days_of(session)
         if days.first not in terms.window or days.last not in terms.window:
             return replace(known, replan_because=f"'{session.title}' lies outside the agency's new dates.")

@@ -1,0 +1,79 @@
+"""Who may be proposed to whom, told from the log of the roster alone."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import Any, Final, NamedTuple
+
+from schemas.vocabulary import WAIVABLE
+from services.console.lives import Life, Match
+
+_COOLING_OFF: Final = timedelta(days=3 * 365 - 5)
+"""Employment ends being a conflict after three years; the checker leaves days at the edge to the rule's own reading."""
+
+
+class Conflict(NamedTuple):
+    """A declared conflict of an expert or a whole partner with an agency."""
+
+    conflict_id: str
+    who: str
+    kind: str
+
+
+@dataclass(slots=True)
+class Roster:
+    """What the log says of partners, experts and conflicts."""
+
+    conflicts: dict[str, list[Conflict]] = field(default_factory=dict[str, "list[Conflict]"])
+    """By the agency they are with."""
+    waived: set[str] = field(default_factory=set[str])
+    employments: dict[str, list[tuple[str, date | None]]] = field(
+        default_factory=dict[str, list[tuple[str, "date | None"]]]
+    )
+    vendor_topics: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    load_limits: dict[str, int] = field(default_factory=dict[str, int])
+    """Greatest load an expert was ever allowed."""
+    capacities: dict[str, int] = field(default_factory=dict[str, int])
+    """Greatest capacity a partner was ever awarded."""
+
+    def take(self, event_type: str, body: Mapping[str, Any]) -> None:
+        """Takes in one fact."""
+        match event_type:
+            case "partner.selected.v1":
+                partner_id = body["partner_id"]
+                self.capacities[partner_id] = max(body["capacity"], self.capacities.get(partner_id, 0))
+            case "expert.listed.v1" | "expert.changed.v1":
+                self._take_profile(body["expert_id"], body["profile"])
+            case "conflict.declared.v1":
+                who = body.get("expert_id") or body.get("partner_id") or ""
+                conflict = Conflict(body["conflict_id"], who, body["kind"])
+                self.conflicts.setdefault(body["ori"], []).append(conflict)
+            case "conflict.waived.v1":
+                self.waived.add(body["conflict_id"])
+            case _:
+                return
+
+    def conflicts_of(self, life: Life, match: Match) -> Iterable[str]:
+        """Why this match must not be, in plain words."""
+        agencies = {ori for ori in (life.ori, *life.participating) if ori is not None}
+        for ori in agencies:
+            for conflict in self.conflicts.get(ori, ()):
+                if conflict.who in (match.partner_id, *match.experts) and not self._is_waived(conflict):
+                    yield f"{conflict.who} has declared a conflict ({conflict.kind}) with {ori}"
+        for expert in match.experts:
+            for ori, until in self.employments.get(expert, ()):
+                if ori in agencies and (until is None or until > match.proposed_at.date() - _COOLING_OFF):
+                    yield f"{expert} works or worked for {ori} until {until or 'now'}"
+            if sold := self.vendor_topics.get(expert, frozenset[str]()) & set(life.topics):
+                yield f"{expert} has a commercial interest in {', '.join(sorted(sold))}"
+
+    def _is_waived(self, conflict: Conflict) -> bool:
+        return conflict.conflict_id in self.waived and conflict.kind in WAIVABLE
+
+    def _take_profile(self, expert_id: str, profile: Mapping[str, Any]) -> None:
+        self.employments[expert_id] = [
+            (one["ori"], None if one.get("until") is None else date.fromisoformat(one["until"]))
+            for one in profile.get("employments", ())
+        ]
+        self.vendor_topics[expert_id] = frozenset(profile.get("vendor_topics", ()))
+        self.load_limits[expert_id] = max(profile.get("load_limit", 5), self.load_limits.get(expert_id, 0))

@@ -1,0 +1,263 @@
+"""The hard rules in columns say what the same rules say expert by expert and day by day."""
+
+from dataclasses import replace
+from datetime import date, timedelta
+from math import acos, cos, isclose, radians, sin
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.vocabulary import (
+    AgencyType,
+    ConflictId,
+    ConflictKind,
+    DateWindow,
+    DeliveryMode,
+    ExpertId,
+    Level,
+    Ori,
+    PartnerId,
+    Place,
+    SwornBand,
+    TopicCode,
+)
+from services.matching.decisions.affinity import BEST, affinity
+from services.matching.decisions.bench import bench
+from services.matching.decisions.conflicts import conflict_with
+from services.matching.decisions.eligibility import ELIGIBLE, NO_MODE, ON_SITE, REASONS, Reason, standing
+from services.matching.decisions.pool import Agency, Request
+from services.matching.decisions.roster import Conflict, Employment, Expert, Partner, Skill
+from tests.matching.matching_builders import (
+    CHICAGO,
+    DENVER,
+    SPRINGFIELD,
+    TODAY,
+    TOPIC,
+    WINDOW,
+    asked,
+    expert,
+    partner,
+    request,
+)
+
+NEW_YORK = Place(40.71, -74.01)
+TOPICS = tuple(map(TopicCode, ("active-shooter", "compstat", "tribal")))
+MODES = (DeliveryMode.IN_PERSON_TRAINING, DeliveryMode.WEB_BASED_TRAINING, DeliveryMode.PEER_EXCHANGE)
+ORIS = tuple(map(Ori, ("IL0160000", "IL0160100", "MO0480000")))
+PLACES = (CHICAGO, DENVER, NEW_YORK)
+
+
+def subsets(values: Any, least: int = 0) -> st.SearchStrategy[Any]:
+    return st.lists(st.sampled_from(values), min_size=least, max_size=3, unique=True).map(tuple)
+
+
+spells = st.builds(
+    lambda first, days: DateWindow(first, first + timedelta(days=days)),
+    st.dates(TODAY - timedelta(days=5), TODAY + timedelta(days=20)),
+    st.integers(0, 15),
+)
+conflicts = st.lists(
+    st.builds(
+        Conflict, st.just(ConflictId("C")), st.sampled_from(ORIS), st.sampled_from(list(ConflictKind)), st.booleans()
+    ),
+    max_size=1,
+).map(tuple)
+
+
+@st.composite
+def experts(draw: st.DrawFn, name: str) -> Expert:
+    return expert(
+        name,
+        conflicts=draw(conflicts),
+        unavailable=draw(st.lists(spells, max_size=4).map(tuple)),
+        partner_id=PartnerId(draw(st.sampled_from(("IACP", "NOBLE")))),
+        skills=tuple(Skill(topic, draw(st.sampled_from(list(Level)))) for topic in draw(subsets(TOPICS, 1))),
+        delivery_modes=frozenset(draw(subsets(MODES, 1))),
+        agency_types=frozenset(draw(subsets((AgencyType.MUNICIPAL, AgencyType.TRIBAL), 1))),
+        sworn_band=draw(st.sampled_from(list(SwornBand))),
+        home=draw(st.sampled_from(PLACES)),
+        travel_limit_km=draw(st.sampled_from((0, 1500, 20_000))),
+        employments=tuple(Employment(ori, None) for ori in draw(subsets(ORIS))[:1]),
+        vendor_topics=frozenset(draw(subsets(TOPICS))[:1]),
+    )
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Request:
+    agency = Agency(
+        draw(st.sampled_from(ORIS)),
+        draw(st.sampled_from((AgencyType.MUNICIPAL, AgencyType.TRIBAL, AgencyType.UNKNOWN))),
+        draw(st.sampled_from(list(SwornBand))),
+        draw(st.sampled_from((*PLACES, None))),
+        draw(subsets(ORIS))[:1],
+    )
+    one = request(
+        agency=agency,
+        topics=draw(subsets(TOPICS, 1)),
+        delivery_modes=draw(subsets(MODES, 1)),
+        window=draw(spells),
+        blackouts=draw(st.lists(spells, max_size=2).map(tuple)),
+    )
+    return replace(
+        one,
+        banned_experts=frozenset(map(ExpertId, draw(subsets(("E1", "E2", "E3"))))),
+        banned_partners=frozenset(map(PartnerId, draw(subsets(("IACP", "NOBLE"))))),
+    )
+
+
+def distance_km(a: Place, b: Place) -> float:
+    """By the spherical law of cosines: another formula than the one under test."""
+    if a == b:
+        return 0.0
+    first, second = radians(a.latitude), radians(b.latitude)
+    angle = sin(first) * sin(second) + cos(first) * cos(second) * cos(radians(b.longitude - a.longitude))
+    return 6371.0 * acos(angle)
+
+
+def oracle(one: Expert, partners: dict[PartnerId, Partner], subject: Request) -> Reason | None:
+    """The first reason against the expert, rule by rule and day by day."""
+    assert subject.asked is not None
+    assert one.profile is not None
+    agency, terms, profile = subject.asked.agency, subject.asked.terms, one.profile
+    days = [WINDOW_START + timedelta(days=n) for n in range(80)]
+    open_days = {
+        d for d in days if d >= TODAY and d in terms.window and not any(d in black for black in terms.blackouts)
+    }
+    wanted = [mode for mode in terms.delivery_modes if mode in profile.delivery_modes]
+    near = agency.place is None or distance_km(profile.home, agency.place) <= profile.travel_limit_km
+    its = partners[profile.partner_id]
+    if not any(skill.topic in terms.topics for skill in profile.skills):
+        return Reason.NO_EXPERT_FOR_TOPIC
+    if agency.agency_type not in profile.agency_types | {AgencyType.UNKNOWN}:
+        return Reason.AGENCY_TYPE
+    if not wanted:
+        return Reason.DELIVERY_MODE
+    if its.award is None or (its.award.period and not {terms.window.first, terms.window.last} <= in_period(its, days)):
+        return Reason.PARTNER_NOT_SELECTED
+    if conflict_with(one, its, subject.asked, TODAY):
+        return Reason.CONFLICT_OF_INTEREST
+    if one.expert_id in subject.banned_experts or profile.partner_id in subject.banned_partners:
+        return Reason.DECLINED_BEFORE
+    if not near and all(mode in ON_SITE for mode in wanted):
+        return Reason.TOO_FAR
+    if not any(all(day not in spell for spell in one.unavailable) for day in open_days):
+        return Reason.UNAVAILABLE
+    return None
+
+
+WINDOW_START = TODAY - timedelta(days=20)
+
+
+def in_period(one: Partner, days: list[date]) -> set[date]:
+    assert one.award is not None
+    assert one.award.period is not None
+    return {day for day in days if day in one.award.period}
+
+
+PERIODS = st.one_of(
+    st.none(),
+    st.just(DateWindow(TODAY, TODAY + timedelta(days=25))),
+    st.just(DateWindow(WINDOW_START, date(2027, 1, 1))),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.tuples(experts("E1"), experts("E2"), experts("E3")),
+    requests(),
+    st.tuples(conflicts, conflicts),
+    st.tuples(PERIODS, PERIODS),
+    st.booleans(),
+)
+def test_each_expert_is_ruled_out_by_the_first_rule_that_applies(
+    three: tuple[Expert, ...], one: Request, declared: Any, periods: Any, suspended: bool
+) -> None:
+    partners = {
+        PartnerId("IACP"): partner("IACP", 10, periods[0], conflicts=declared[0]),
+        PartnerId("NOBLE"): partner("NOBLE", 10, periods[1], conflicts=declared[1]),
+    }
+    if suspended:
+        partners[PartnerId("NOBLE")] = replace(partners[PartnerId("NOBLE")], award=None)
+    assert one.asked is not None
+    found = standing(bench(three, partners), one, one.asked, TODAY)
+    said = [None if code == ELIGIBLE else REASONS[code] for code in found.reason.tolist()]
+    assert said == [oracle(each, partners, one) for each in three]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.tuples(experts("E1"), experts("E2"), experts("E3")), requests())
+def test_affinity_lies_between_0_and_1000_for_whoever_is_eligible(three: tuple[Expert, ...], one: Request) -> None:
+    assert one.asked is not None
+    listed = bench(three, {PartnerId(name): partner(name) for name in ("IACP", "NOBLE")})
+    found = standing(listed, one, one.asked, TODAY)
+    for row, total in enumerate(affinity(listed, one.asked, found).tolist()):
+        if found.reason[row] == ELIGIBLE:
+            assert 0 <= total <= BEST == 1000
+
+
+def fit(one: Expert, **given: Any) -> int:
+    """The affinity of this expert to a request on these terms."""
+    agency = given.pop("agency", SPRINGFIELD)
+    subject = request(agency=agency, **given)
+    assert subject.asked is not None
+    listed = bench([one], {PartnerId("IACP"): partner()})
+    found = standing(listed, subject, subject.asked, TODAY)
+    assert found.reason.tolist() == [ELIGIBLE]
+    return int(affinity(listed, subject.asked, found)[0])
+
+
+def test_the_best_expert_there_could_be_has_affinity_1000() -> None:
+    assert fit(expert()) == 1000
+
+
+LESS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("a lower level", {"skills": (Skill(TOPIC, Level.PRACTITIONER),)}, {}),
+    ("a smaller agency", {"sworn_band": SwornBand.UNDER_10}, {}),
+    ("an unknown size", {"sworn_band": SwornBand.UNKNOWN}, {}),
+    ("a longer way", {"home": NEW_YORK}, {}),
+    ("days off", {"unavailable": (DateWindow(WINDOW.first, WINDOW.first + timedelta(days=20)),)}, {}),
+    ("a topic not covered", {}, {"topics": (TOPIC, TopicCode("compstat"))}),
+    (
+        "a mode the agency likes less",
+        {"delivery_modes": frozenset({DeliveryMode.WEB_BASED_TRAINING})},
+        {"delivery_modes": (DeliveryMode.IN_PERSON_TRAINING, DeliveryMode.WEB_BASED_TRAINING)},
+    ),
+]
+
+
+@pytest.mark.parametrize(("expert_has", "request_has"), [case[1:] for case in LESS], ids=[case[0] for case in LESS])
+def test_whatever_fits_less_lowers_the_affinity(expert_has: dict[str, Any], request_has: dict[str, Any]) -> None:
+    assert fit(expert(**expert_has), **request_has) < fit(expert())
+
+
+def test_a_peer_from_a_larger_agency_is_as_good_as_one_of_the_same_size() -> None:
+    assert fit(expert(sworn_band=SwornBand.FROM_500)) == fit(expert(sworn_band=SwornBand.FROM_50))
+
+
+def test_the_order_of_modes_the_agency_prefers_outweighs_any_distance() -> None:
+    modes = tuple(DeliveryMode)[:3]
+    preferred = expert(home=Place(21.31, -157.86), delivery_modes=frozenset({modes[0]}))
+    near = expert(home=CHICAGO, delivery_modes=frozenset({modes[1]}))
+    assert modes[0] in ON_SITE
+    assert fit(preferred, delivery_modes=modes) > fit(near, delivery_modes=modes) - 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(*[st.floats(-89, 89), st.floats(-179, 179)] * 2)
+def test_distances_agree_with_another_formula(lat1: float, lon1: float, lat2: float, lon2: float) -> None:
+    listed = bench([expert(home=Place(lat1, lon1))], {})
+    agency = replace(SPRINGFIELD, place=Place(lat2, lon2))
+    found = standing(listed, request(agency=agency), asked(agency), TODAY).distance_km[0]
+    first, second = radians(lat1), radians(lat2)
+    angle = sin(first) * sin(second) + cos(first) * cos(second) * cos(radians(lon2 - lon1))
+    assert isclose(cos(float(found) / 6371.0), angle, abs_tol=1e-9)
+
+
+def test_an_expert_beyond_the_travel_limit_is_proposed_for_what_needs_no_travel() -> None:
+    far = expert(home=DENVER, travel_limit_km=100)
+    both = (DeliveryMode.IN_PERSON_TRAINING, DeliveryMode.WEB_BASED_TRAINING)
+    listed = bench([far], {PartnerId("IACP"): partner()})
+    assert standing(listed, request(), asked(), TODAY).mode.tolist() == [NO_MODE]
+    assert standing(listed, request(), asked(delivery_modes=both), TODAY).mode.tolist() == [1]
