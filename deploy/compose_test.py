@@ -172,7 +172,7 @@ class Stack:
 def fetch(url: str) -> str:
     """The text of a page, whatever its status; empty where nobody answers."""
     try:
-        with urlopen(url, timeout=5) as answer:
+        with urlopen(url, timeout=5) as answer:  # noqa: S310 - addresses of our own containers only
             return answer.read().decode()
     except HTTPError as error:
         return error.read().decode()
@@ -230,7 +230,7 @@ class Outside:
 
 
 async def ask_for_assistance(outside: Outside, agency: Mapping[str, str]) -> str:
-    """Lists a partner with an expert, asks for assistance and answers until it is confirmed; returns the request's id."""
+    """Lists an expert, asks for assistance and answers until the engagement is confirmed; returns the request's id."""
     office = {"role": "programme_office", "id": "programme-office"}
     partner = {"role": "partner", "id": "ntoa"}
     executive = {"role": "agency_executive", "id": agency["ori"]}

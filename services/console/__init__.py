@@ -1,1 +1,1 @@
-"""The `fieldbridge` command: starts and stops everything, speaks to it as other systems do, and checks it from outside."""
+"""The `fieldbridge` command: runs the stack, speaks to it as other systems do, and checks it from outside."""

@@ -7,7 +7,7 @@ import asyncpg
 import typer
 
 from deploy.local.processes import ServerDidNotStart
-from services.console import checking, operating, publishing, registry, simulate, wire
+from services.console import checking, demo, operating, publishing, registry, simulate, wire
 from services.console.screen import say
 from services.console.trouble import Trouble
 from services.runtime.database import UnusableDatabase
@@ -24,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command(rich_help_panel="Run")(operating.up)
+app.command(rich_help_panel="Run")(demo.demo)
 app.command(rich_help_panel="Run")(operating.down)
 app.command(rich_help_panel="Run")(operating.status)
 app.command(rich_help_panel="Run")(operating.serve)

@@ -12,15 +12,13 @@ from datetime import datetime
 from time import monotonic
 from typing import Any, Final, NamedTuple, cast
 
-import asyncpg
-
 from schemas.envelope import Envelope, NotAnEvent, read
-from schemas.topics import DEAD_SUFFIX, RECEIPTS, REQUESTS, ROSTER, SERVICES, SUBMISSIONS, TOPICS
+from schemas.topics import DEAD_SUFFIX, RECEIPTS, REQUESTS, ROSTER, SUBMISSIONS, TOPICS
 from services.console import wire
 from services.console.lives import Life
 from services.console.roster import Roster
+from services.console.sql import Asked, ask, ask_each
 from services.console.surroundings import Stack
-from services.console.trouble import Trouble
 
 Slot = tuple[str, int]
 MessageId = tuple[str, str]
@@ -216,7 +214,7 @@ async def until_at_rest(stack: Stack, seconds: float) -> str | None:
     async with wire.follower(stack, _watched()) as logs:
         while True:
             ends = await logs.ends()
-            positions, outboxes = await _on_each(stack, _positions), await _on_each(stack, _outbox)
+            positions, outboxes = await ask_each(stack, _positions), await ask_each(stack, _outbox)
             now = (ends, positions, outboxes)
             if now != before:
                 before, quiet_since = now, monotonic()
@@ -257,54 +255,54 @@ def _json_object(data: bytes) -> dict[str, Any] | None:
 
 
 async def _read_databases(stack: Stack, books: Books) -> None:
-    books.positions = await _on_each(stack, _positions)
-    books.outboxes = await _on_each(stack, _outbox)
-    for service, parked in (await _on_each(stack, _parked)).items():
+    books.positions = await ask_each(stack, _positions)
+    books.outboxes = await ask_each(stack, _outbox)
+    for service, parked in (await ask_each(stack, _parked)).items():
         books.parked += [Parked(service, *row) for row in parked]
-    books.intake_steps = await _on(stack, "intake", _steps_of("SELECT id AS request_id, step FROM request"))
-    books.reported_steps = await _on(stack, "reporting", _steps_of("SELECT request_id, step FROM request"))
-    books.matches = await _on(stack, "matching", _active_matches)
-    books.bookings = await _on(stack, "scheduling", _bookings)
-    books.double_bookings = await _on(stack, "scheduling", _double_bookings)
+    books.intake_steps = await ask(stack, "intake", _steps_of("SELECT id AS request_id, step FROM request"))
+    books.reported_steps = await ask(stack, "reporting", _steps_of("SELECT request_id, step FROM request"))
+    books.matches = await ask(stack, "matching", _active_matches)
+    books.bookings = await ask(stack, "scheduling", _bookings)
+    books.double_bookings = await ask(stack, "scheduling", _double_bookings)
 
 
-async def _positions(db: asyncpg.Connection[asyncpg.Record]) -> dict[Slot, Position]:
+async def _positions(db: Asked) -> dict[Slot, Position]:
     rows = await db.fetch(
         'SELECT topic, "partition", first_offset, next_offset, applied, duplicate, parked, ignored '
         "FROM runtime.consumer_position"
     )
-    return {(row["topic"], row["partition"]): Position(*list(row)[2:]) for row in rows}
+    return {(row["topic"], row["partition"]): Position(*list(row.values())[2:]) for row in rows}
 
 
-async def _outbox(db: asyncpg.Connection[asyncpg.Record]) -> int:
+async def _outbox(db: Asked) -> int:
     return await db.fetchval("SELECT count(*) FROM runtime.outbox")
 
 
-async def _parked(db: asyncpg.Connection[asyncpg.Record]) -> list[list[Any]]:
+async def _parked(db: Asked) -> list[list[Any]]:
     rows = await db.fetch('SELECT topic, "partition", "offset", key, reason FROM runtime.parked ORDER BY id')
-    return [list(row) for row in rows]
+    return [list(row.values()) for row in rows]
 
 
-def _steps_of(query: str) -> Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[dict[str, str]]]:
-    async def ask(db: asyncpg.Connection[asyncpg.Record]) -> dict[str, str]:
+def _steps_of(query: str) -> Callable[[Asked], Awaitable[dict[str, str]]]:
+    async def answer(db: Asked) -> dict[str, str]:
         return {row["request_id"]: row["step"] for row in await db.fetch(query)}
 
-    return ask
+    return answer
 
 
-async def _active_matches(db: asyncpg.Connection[asyncpg.Record]) -> dict[str, tuple[str, str]]:
+async def _active_matches(db: Asked) -> dict[str, tuple[str, str]]:
     rows = await db.fetch("SELECT request_id, match_id, stage FROM match WHERE stage <> 'ended'")
     return {row["request_id"]: (row["match_id"], row["stage"]) for row in rows}
 
 
-async def _bookings(db: asyncpg.Connection[asyncpg.Record]) -> list[Booking]:
+async def _bookings(db: Asked) -> list[Booking]:
     rows = await db.fetch(
         "SELECT session_id, expert_id, lower(occupies) AS first, upper(occupies) AS last FROM booking"
     )
-    return [Booking(*row) for row in rows]
+    return [Booking(*row.values()) for row in rows]
 
 
-async def _double_bookings(db: asyncpg.Connection[asyncpg.Record]) -> int:
+async def _double_bookings(db: Asked) -> int:
     return await db.fetchval(
         """
         SELECT count(*) FROM booking AS one JOIN booking AS other

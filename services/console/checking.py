@@ -64,8 +64,8 @@ def read_ledger(path: Path) -> list[Acknowledged]:
 
 def show(account: Account) -> None:
     """The account as tables for people."""
-    out.print(table("Submissions in the log", ("became", "#"), _with_total(account.submissions)))
-    out.print(table("Requests taken", ("stand at", "#"), _with_total(account.requests)))
+    out.print(table("Submissions in the log", ("became", "count#"), _with_total(account.submissions)))
+    out.print(table("Requests taken", ("stand at", "count#"), _with_total(account.requests)))
     rows = [
         (check.name, check.looked_at, f"{len(check.findings)} findings" if check.findings else "holds")
         for check in account.checks

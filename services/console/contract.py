@@ -142,9 +142,10 @@ def asyncapi_document() -> Json:
         "info": {
             "title": "Fieldbridge",
             "version": _EDITION,
-            "description": "Technical assistance for law-enforcement agencies as events on Kafka. Other systems write to "
-            "`submissions` and read everything else. Events are CloudEvents 1.0 in binary mode; structured mode is read too. "
-            "A published version of an event only ever gains optional fields; a reader passes over fields it does not know.",
+            "description": "Technical assistance for law-enforcement agencies as events on Kafka. Other systems write "
+            "to `submissions` and read everything else. Events are CloudEvents 1.0 in binary mode; structured mode is "
+            "read too. A published version of an event only ever gains optional fields; a reader passes over fields "
+            "it does not know.",
             "license": {"name": "MIT"},
         },
         "defaultContentType": "application/json",
@@ -152,8 +153,8 @@ def asyncapi_document() -> Json:
             "local": {
                 "host": "127.0.0.1:9092",
                 "protocol": "kafka",
-                "description": "Where a stack on this machine listens unless told otherwise; `fieldbridge status` prints "
-                "the address. A topic prefix, where one is set, comes before every address here.",
+                "description": "Where a stack on this machine listens unless told otherwise; `fieldbridge status` "
+                "prints the address. A topic prefix, where one is set, comes before every address here.",
             }
         },
         "channels": {topic.name: _channel(topic) for topic in TOPICS}
@@ -300,7 +301,8 @@ def breaking_changes(published: Json, current: Json, *, read_by_others: bool) ->
 
     All that was valid must stay valid and keep its meaning: no field removed or newly required, no type, value or bound
     narrowed, no default changed. Where others read the event with the published schema, they must also understand what
-    is written from now on: nothing widened, nothing new in a part that is closed. Keywords unknown here must not change.
+    is written from now on: nothing widened, nothing new in a part that is closed. Keywords unknown here must not
+    change.
     """
     old, new = _Schema.of(published), _Schema.of(current)
     changes = list(_refusals(old, new, "", kept=True))

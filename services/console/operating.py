@@ -72,7 +72,9 @@ def serve(
         raise Trouble(f"There is no service {service!r}: the services are {', '.join(SERVICES)}.")
     # The process becomes the service: signals and its exit status are the service's own.
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", f"services.{service}"])
+    os.execv(  # noqa: S606 (no shell is wanted)
+        sys.executable, [sys.executable, "-m", f"services.{service}"]
+    )
 
 
 def migrate(as_json: AsJson = False) -> None:
@@ -143,7 +145,7 @@ async def _create_topics(stack: Stack) -> list[str]:
 
 def _steps(stack: Stack) -> dict[str, int]:
     try:
-        status_code, text = machine.fetch(f"{stack.page('reporting')}/api/counts")
+        status_code, text = machine.fetch(stack.process("reporting"), "/api/counts")
         counts: dict[str, Any] = json.loads(text)
     except (Trouble, ValueError):
         return {}

@@ -74,6 +74,8 @@ class Asked:
     engagement: Step | None = None
     sessions: tuple[Mapping[str, Any], ...] = ()
     withdrawing: bool = False
+    heard: set[str] = field(default_factory=set[str])
+    """Types of the facts that were heard of it."""
 
     @property
     def step(self) -> Step:
@@ -96,6 +98,7 @@ class Asked:
 
     def note(self, event_type: str, body: Mapping[str, Any]) -> None:
         """Takes in what a fact says about where the request stands."""
+        self.heard.add(event_type)
         match event_type:
             case "request.accepted.v1":
                 self.intake = Step.ACCEPTED
@@ -150,6 +153,10 @@ class World:
     def steps(self) -> Counter[Step]:
         """How many requests stand at each step."""
         return Counter(one.step for one in self.asked.values())
+
+    def reached(self) -> Counter[str]:
+        """How many requests have had a fact of each type."""
+        return Counter(event_type for one in self.asked.values() for event_type in one.heard)
 
     def rests(self) -> bool:
         """Whether nothing more is to be expected of any request."""

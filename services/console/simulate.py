@@ -2,12 +2,12 @@
 
 import asyncio
 import csv
+from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-import asyncpg
 import typer
 from rich.table import Table
 
@@ -16,6 +16,7 @@ from services.console.outside import Step, World
 from services.console.population import Agency, roster
 from services.console.screen import AsJson, Progress, out, progress, say, show_json, table
 from services.console.simulation import Simulation, Tally, running
+from services.console.sql import asking
 from services.console.surroundings import Stack, here
 from services.console.trouble import Trouble
 
@@ -51,6 +52,8 @@ class Result:
 
     plan: Plan
     steps: dict[Step, int]
+    reached: Counter[str]
+    """How many requests have had a fact of each type."""
     tally: Tally
     at_rest: bool
 
@@ -94,7 +97,7 @@ def simulate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let an outside world ask for assistance and answer what it is asked. Exit status 1 if it does not come to rest."""
+    """Let an outside world ask for assistance and answer. Exit status 1 if requests do not come to rest."""
     stack = here().stack()
     number = requests if requests is not None else round(rate * seconds) if seconds is not None else 100
     plan = Plan(
@@ -144,7 +147,7 @@ async def carry_out(stack: Stack, plan: Plan, agencies: list[Agency]) -> Result:
             await simulation.ask(range(plan.requests), plan.rate, plan.burst_numbers, look)
             at_rest = await simulation.settle(plan.settle_seconds, look)
             shown.end_with(look.line())
-    return Result(plan, dict(world.steps()), simulation.tally, at_rest)
+    return Result(plan, dict(world.steps()), world.reached(), simulation.tally, at_rest)
 
 
 def summary(result: Result) -> Table:
@@ -161,21 +164,13 @@ def summary(result: Result) -> Table:
         ("request to confirmed plan, p50", "" if p50 is None else f"{p50:.2f} s"),
         ("request to confirmed plan, p99", "" if p99 is None else f"{p99:.2f} s"),
     ]
-    return table(f"Run {result.plan.run}", ("what", "#"), rows)
+    return table(f"Run {result.plan.run}", ("what", "count#"), rows)
 
 
 async def registry(stack: Stack) -> list[Agency]:
     """The active agencies of the stack's registry. Raises Trouble."""
-    try:
-        connection = await asyncpg.connect(stack.database("intake"), timeout=10)
-        try:
-            rows = await connection.fetch("SELECT ori, agency_type, state FROM agency WHERE active ORDER BY ori")
-        finally:
-            await connection.close()
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise Trouble(
-            f"The registry of agencies cannot be read ({' '.join(str(error).split())}): run `fieldbridge up` first."
-        ) from None
+    async with asking(stack, "intake") as db:
+        rows = await db.fetch("SELECT ori, agency_type, state FROM agency WHERE active ORDER BY ori")
     if not rows:
         raise Trouble("The registry holds no agency: run `fieldbridge agencies import FILE` first.")
     return [Agency(row["ori"], row["agency_type"], row["state"]) for row in rows]

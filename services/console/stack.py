@@ -9,12 +9,11 @@ import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from signal import SIGTERM
-from typing import Any, Final, cast
-from urllib.error import URLError
+from typing import Any, Final
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 import asyncpg
 import psutil
@@ -154,19 +153,17 @@ def standing(stack: Stack, service: str) -> Standing:
     )
 
 
-def fetch(url: str, seconds: float = 10.0) -> tuple[int, str]:
-    """Status and text of a page. Raises Trouble where nobody answers."""
+def fetch(process: Process, path: str, seconds: float = 10.0) -> tuple[int, str]:
+    """Status and text of a service's page. Raises Trouble where it does not answer."""
+    connection = HTTPConnection(ports.LOOPBACK, process.port, timeout=seconds)
     try:
-        with urlopen(url, timeout=seconds) as answer:
-            return answer.status, answer.read().decode()
-    except URLError as error:
-        # An answer with an error status is an answer.
-        if hasattr(error, "read"):
-            answered = cast(Any, error)
-            return int(answered.code), answered.read().decode(errors="replace")
-        raise Trouble(f"{url} does not answer ({error.reason}): see `fieldbridge status`.") from None
-    except (OSError, ValueError) as error:
-        raise Trouble(f"{url} does not answer ({error}): see `fieldbridge status`.") from None
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    except (OSError, HTTPException, ValueError) as error:
+        raise Trouble(f"{process.url} does not answer ({error}): see `fieldbridge status`.") from None
+    finally:
+        connection.close()
 
 
 def environment(stack: Stack, service: str, variables: Mapping[str, str]) -> dict[str, str]:
@@ -256,7 +253,7 @@ def _did_not_start(service: str, home: Path) -> Trouble:
 
 def _readiness(process: Process) -> tuple[bool, tuple[str, ...]]:
     try:
-        status, text = fetch(f"{process.url}/readyz", 5)
+        status, text = fetch(process, "/readyz", 5)
     except Trouble:
         return False, ("it does not answer yet",)
     try:
@@ -270,7 +267,7 @@ def _readiness(process: Process) -> tuple[bool, tuple[str, ...]]:
 def _scrape(process: Process) -> dict[str, int]:
     """Each metric of a service, summed over its labels; empty where the service does not answer."""
     try:
-        _, text = fetch(f"{process.url}/metrics", 5)
+        _, text = fetch(process, "/metrics", 5)
     except Trouble:
         return {}
     sums: dict[str, float] = {}

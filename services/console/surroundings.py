@@ -60,11 +60,11 @@ class Stack:
             )
         return self.databases[service]
 
-    def page(self, service: str) -> str:
-        """Address of a service's pages. Raises Trouble where the service was not started here."""
+    def process(self, service: str) -> Process:
+        """The process of a service that `up` has started. Raises Trouble where there is none."""
         if service not in self.processes:
             raise Trouble(f"{service} was not started here: run `fieldbridge up` first.")
-        return self.processes[service].url
+        return self.processes[service]
 
 
 @dataclass(frozen=True, slots=True)

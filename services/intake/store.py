@@ -118,7 +118,7 @@ WHERE open_topic.request_id = given.request_id AND NOT given.topics::jsonb ? ope
 _OPEN: Final = """
 INSERT INTO open_topic (ori, topic, request_id)
 SELECT ori, topic, request_id FROM unnest($1::text[], $2::text[], $3::text[]) AS given (ori, topic, request_id)
-WHERE NOT EXISTS (SELECT FROM open_topic AS held WHERE (held.ori, held.topic, held.request_id) = (given.ori, given.topic, given.request_id))
+WHERE NOT EXISTS (SELECT FROM open_topic AS held WHERE held.request_id = given.request_id AND held.topic = given.topic)
 ORDER BY ori, topic
 """
 _SAVE_PARTNERS: Final = """

@@ -157,8 +157,8 @@ WHERE known.version = excluded.version - 1
 _SAVE_MATCHES: Final = """
 INSERT INTO match AS known
     (match_id, request_id, nth, partner_id, expert_ids, proposed_at, stage, agency_agrees, partner_agrees)
-SELECT match_id, request_id, nth, partner_id, ARRAY(SELECT jsonb_array_elements_text(expert_ids::jsonb)), proposed_at, stage,
-    agency_agrees, partner_agrees
+SELECT match_id, request_id, nth, partner_id, ARRAY(SELECT jsonb_array_elements_text(expert_ids::jsonb)), proposed_at,
+    stage, agency_agrees, partner_agrees
 FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::text[], $6::timestamptz[], $7::text[], $8::boolean[],
     $9::boolean[])
     AS given (match_id, request_id, nth, partner_id, expert_ids, proposed_at, stage, agency_agrees, partner_agrees)
@@ -171,7 +171,8 @@ WHERE (known.stage, known.agency_agrees, known.partner_agrees)
 _SAVE_EXPERTS: Final = """
 INSERT INTO expert AS known (expert_id, version, listed, changed, state)
 SELECT id, version + 1, listed, changed, state::jsonb
-FROM unnest($1::text[], $2::int[], $3::boolean[], $4::boolean[], $5::text[]) AS given (id, version, listed, changed, state)
+FROM unnest($1::text[], $2::int[], $3::boolean[], $4::boolean[], $5::text[])
+    AS given (id, version, listed, changed, state)
 ORDER BY id
 ON CONFLICT (expert_id) DO UPDATE SET version = excluded.version, listed = excluded.listed, changed = excluded.changed,
     state = excluded.state
@@ -289,10 +290,10 @@ _SERVED: Final = "SELECT partner_id, count(*) AS served FROM match WHERE stage <
 async def load_board(db: Database, now: datetime) -> Board | None:
     """What a round has to look at, or None where nothing has changed since the last.
 
-    Nobody found yesterday may be found today, and whoever was not found may be once the roster changes or load comes free:
-    then all who wait are looked at, else only requests that changed, for whom nothing can be left that others waited for.
-    Requests and the changed part of the roster are locked; the rest of the roster is read as it stands, and whoever changes
-    it meanwhile marks it for the next round.
+    Once a day, and whenever the roster changes or load comes free, all who wait are looked at; else only requests that
+    changed: what they can be given, nobody who waits longer could have been given. Requests and the changed part of the
+    roster are locked; the rest of the roster is read as it stands, and whoever changes it meanwhile marks it for the
+    next round.
     """
     today = now.date()
     if not await db.fetchval(_NEWS, today):

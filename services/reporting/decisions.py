@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, Protocol, Self, TypeVar
 
 from schemas.vocabulary import ExpertId, MatchId, Ori, PartnerId, RequestId, SwornBand
 
@@ -49,6 +49,21 @@ V = TypeVar("V")
 
 def _or(newer: V | None, older: V | None) -> V | None:
     return older if newer is None else newer
+
+
+class AddsUp(Protocol):
+    """A view that what is said later can be added to."""
+
+    def __add__(self, later: Self, /) -> Self: ...
+
+
+A = TypeVar("A", bound=AddsUp)
+
+
+def _sum(earlier: A | None, later: A | None) -> A | None:
+    if earlier is None or later is None:
+        return later if earlier is None else earlier
+    return earlier + later
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +162,22 @@ class EngagementView:
             _or(self.confirmed_at, later.confirmed_at),
             _or(self.delivered_at, later.delivered_at),
             _or(self.closed_at, later.closed_at),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """What all topics say of one request; None where a topic has said nothing."""
+
+    intake: IntakeView | None = None
+    match: MatchView | None = None
+    engagement: EngagementView | None = None
+
+    def __add__(self, later: "RequestView") -> "RequestView":
+        return RequestView(
+            _sum(self.intake, later.intake),
+            _sum(self.match, later.match),
+            _sum(self.engagement, later.engagement),
         )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, Self, TypeVar, assert_never
+from typing import Any, Final, Generic, TypeVar, assert_never
 
 from schemas import engagements, matches, receipts, requests, roster, submissions
 from schemas.body import Agency as AgencyPart
@@ -16,6 +16,7 @@ from schemas.roster import RosterBody
 from schemas.topics import ENGAGEMENTS, MATCHES, RECEIPTS, REQUESTS, ROSTER
 from schemas.vocabulary import Outcome, RequestId
 from services.reporting.decisions import (
+    AddsUp,
     Agency,
     EngagementView,
     ExpertView,
@@ -24,6 +25,7 @@ from services.reporting.decisions import (
     MatchView,
     PartnerView,
     ReceiptKind,
+    RequestView,
     attempt_of,
 )
 from services.reporting.store import Projections
@@ -100,11 +102,7 @@ def decide(known: Projections, event: Event[Any]) -> tuple[Projections, Sequence
     raise ValueError(f"topic {event.topic} is not read")
 
 
-class _Adds(Protocol):
-    def __add__(self, later: Self, /) -> Self: ...
-
-
-A = TypeVar("A", bound=_Adds)
+A = TypeVar("A", bound=AddsUp)
 
 
 def _after(views: Mapping[str, A], key: str, later: A) -> A:
@@ -119,29 +117,29 @@ def _sequence(envelope: Envelope) -> int:
     return envelope.sequence
 
 
-def _line(event: Event[Told[Any]], key: RequestId) -> dict[tuple[str, str, int], Line]:
-    envelope = event.envelope
-    sequence = _sequence(envelope)
-    line = Line(event.topic, key, sequence, envelope.id, envelope.type, envelope.time, event.body.text)
-    return {(event.topic, key, sequence): line}
-
-
 def _request(known: Projections, event: Event[Told[RequestBody]]) -> Projections:
     body = event.body.body
-    view = _after(known.intake, body.request_id, intake_view(event.envelope, body))
-    return Projections(story=_line(event, body.request_id), intake={body.request_id: view})
+    return _said(known, event, body.request_id, RequestView(intake=intake_view(event.envelope, body)))
 
 
 def _match(known: Projections, event: Event[Told[MatchBody]]) -> Projections:
     body = event.body.body
-    view = _after(known.matches, body.request_id, match_view(event.envelope, body))
-    return Projections(story=_line(event, body.request_id), matches={body.request_id: view})
+    return _said(known, event, body.request_id, RequestView(match=match_view(event.envelope, body)))
 
 
 def _engagement(known: Projections, event: Event[Told[EngagementBody]]) -> Projections:
     body = event.body.body
-    view = _after(known.engagements, body.request_id, engagement_view(event.envelope, body))
-    return Projections(story=_line(event, body.request_id), engagements={body.request_id: view})
+    return _said(known, event, body.request_id, RequestView(engagement=engagement_view(event.envelope, body)))
+
+
+def _said(known: Projections, event: Event[Told[Any]], request_id: RequestId, view: RequestView) -> Projections:
+    envelope = event.envelope
+    sequence = _sequence(envelope)
+    line = Line(event.topic, request_id, sequence, envelope.id, envelope.type, envelope.time, event.body.text)
+    return Projections(
+        story={(event.topic, request_id, sequence): line},
+        requests={request_id: _after(known.requests, request_id, view)},
+    )
 
 
 def _roster(known: Projections, event: Event[RosterBody]) -> Projections:

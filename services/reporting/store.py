@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from schemas.vocabulary import RequestId
 from services.reporting.decisions import (
@@ -12,14 +12,13 @@ from services.reporting.decisions import (
     SMALL_BANDS,
     Agency,
     Duration,
-    EngagementView,
     ExpertView,
     IntakeView,
     Line,
-    MatchView,
     Overview,
     PartnerView,
     ReceiptKind,
+    RequestView,
     Step,
     in_order,
 )
@@ -40,20 +39,11 @@ class Projections(Known):
     """What a batch adds to the projections."""
 
     story: dict[tuple[str, str, int], Line] = field(default_factory=dict)
-    intake: dict[str, IntakeView] = field(default_factory=dict)
-    matches: dict[str, MatchView] = field(default_factory=dict)
-    engagements: dict[str, EngagementView] = field(default_factory=dict)
+    requests: dict[str, RequestView] = field(default_factory=dict)
     partners: dict[str, PartnerView] = field(default_factory=dict)
     experts: dict[str, ExpertView] = field(default_factory=dict)
     receipts: dict[ReceiptKind, int] = field(default_factory=dict)
 
-
-class _View(Protocol):
-    @property
-    def sequence(self) -> int: ...
-
-
-V = TypeVar("V", bound=_View)
 
 _LATEST: Final = "excluded.{0}"
 _LAST_SAID: Final = "coalesce(excluded.{0}, known.{0})"
@@ -62,20 +52,20 @@ _SUM: Final = "known.{0} + excluded.{0}"
 
 
 @dataclass(frozen=True, slots=True)
-class _Column(Generic[V]):
+class _Column:
     """A column, how what is newer adds up with what is there, and its value in a view."""
 
     name: str
     type: str
     adds_up: str
-    value: Callable[[V], Any]
+    value: Callable[[Any], Any]
 
 
-def _column(name: str, type_: str, adds_up: str, attribute: str = "") -> _Column[Any]:
+def _column(name: str, type_: str, adds_up: str, attribute: str = "") -> _Column:
     return _Column(name, type_, adds_up, attrgetter(attribute or name))
 
 
-def _list(name: str, adds_up: str) -> _Column[Any]:
+def _list(name: str, adds_up: str) -> _Column:
     """Arrays of arrays must be rectangular in PostgreSQL, so lists travel as lines: no name holds a line break."""
     read = attrgetter(name)
 
@@ -86,108 +76,152 @@ def _list(name: str, adds_up: str) -> _Column[Any]:
     return _Column(name, "text[]", adds_up, lines)
 
 
-def _of_agency(name: str, attribute: str) -> _Column[IntakeView]:
+def _of_agency(name: str, attribute: str) -> _Column:
     read: Callable[[Agency], str] = attrgetter(attribute)
-    return _Column(name, "text", _LAST_SAID, lambda view: None if view.agency is None else read(view.agency))
+
+    def value(view: IntakeView) -> str | None:
+        return None if view.agency is None else read(view.agency)
+
+    return _Column(name, "text", _LAST_SAID, value)
 
 
-class _Group(Generic[V]):
-    """The columns of a table that one topic owns, written only where the view is newer than the row."""
+class _Part:
+    """The columns of a table that one topic owns: written only where its sequence is newer than the row's."""
 
-    def __init__(self, table: str, key: str, sequence: str, *columns: _Column[V]) -> None:
-        self._columns = (_column(sequence, "bigint", _LATEST, "sequence"), *columns)
-        names = [key, *(column.name for column in self._columns)]
-        given = ["text[]", *("text[]" if column.type == "text[]" else f"{column.type}[]" for column in self._columns)]
-        taken = [
-            f"string_to_array({column.name}, E'\\n')" if column.type == "text[]" else column.name
-            for column in self._columns
+    def __init__(self, of_view: Callable[[Any], Any], sequence: str, *columns: _Column) -> None:
+        self.of_view = of_view
+        self.sequence = sequence
+        self.columns = (_column(sequence, "bigint", _LATEST, "sequence"), *columns)
+
+    @property
+    def is_newer(self) -> str:
+        return f"excluded.{self.sequence} > known.{self.sequence}"
+
+    def taken(self) -> list[str]:
+        """The columns as they are taken from arrays; a topic that says nothing adds nothing."""
+        return [
+            f"string_to_array({column.name}, E'\\n')"
+            if column.type == "text[]"
+            else f"coalesce({column.name}, 0)"
+            if column.adds_up == _SUM or column.name == self.sequence
+            else column.name
+            for column in self.columns
         ]
+
+    def set(self) -> list[str]:
+        """The assignments of an update."""
+        return [
+            f"{column.name} = CASE WHEN {self.is_newer} THEN {column.adds_up.format(column.name)} "
+            f"ELSE known.{column.name} END"
+            for column in self.columns
+        ]
+
+
+V = TypeVar("V")
+
+
+class _Upsert(Generic[V]):
+    """Adds views to the rows of a table in one statement and in key order, so that no two workers wait in a circle."""
+
+    def __init__(self, table: str, key: str, *parts: _Part) -> None:
+        self._parts = parts
+        columns = [column for part in parts for column in part.columns]
+        names = ", ".join([key, *(column.name for column in columns)])
+        types = ["text[]", *(column.type if column.type == "text[]" else f"{column.type}[]" for column in columns)]
         self._statement = f"""
-            INSERT INTO {table} AS known ({", ".join(names)})
-            SELECT {", ".join([key, *taken])}
-            FROM unnest({", ".join(f"${place}::{type_}" for place, type_ in enumerate(given, 1))})
-                AS given ({", ".join(names)})
-            ON CONFLICT ({key}) DO UPDATE SET
-                {", ".join(f"{column.name} = {column.adds_up.format(column.name)}" for column in self._columns)}
-            WHERE known.{sequence} < excluded.{sequence}
+            INSERT INTO {table} AS known ({names})
+            SELECT {", ".join([key, *(taken for part in parts for taken in part.taken())])}
+            FROM unnest({", ".join(f"${place}::{type_}" for place, type_ in enumerate(types, 1))}) AS given ({names})
+            ON CONFLICT ({key}) DO UPDATE SET {", ".join(each for part in parts for each in part.set())}
+            WHERE {" OR ".join(part.is_newer for part in parts)}
         """
 
     async def save(self, db: Database, views: Mapping[str, V]) -> None:
-        """Adds the views to their rows, in key order: workers that read other topics write the same rows."""
         if views:
-            ordered = sorted(views.items(), key=lambda item: item[0])
-            await db.execute(
-                self._statement,
-                [key for key, _ in ordered],
-                *([column.value(view) for _, view in ordered] for column in self._columns),
-            )
+            keys = sorted(views)
+            arrays: list[list[Any]] = [keys]
+            for part in self._parts:
+                said = [part.of_view(views[key]) for key in keys]
+                arrays.extend([None if one is None else column.value(one) for one in said] for column in part.columns)
+            await db.execute(self._statement, *arrays)
 
 
-_INTAKE: Final = _Group[IntakeView](
+def _whole(view: V) -> V:
+    return view
+
+
+_REQUEST: Final = _Upsert[RequestView](
     "request",
     "request_id",
-    "intake_sequence",
-    _column("intake_time", "timestamptz", _LATEST, "time"),
-    _column("intake_step", "text", _LAST_SAID, "step"),
-    _column("on_hold", "boolean", _LAST_SAID),
-    _column("reopenings", "integer", _SUM),
-    _of_agency("ori", "ori"),
-    _of_agency("agency_name", "name"),
-    _of_agency("agency_type", "agency_type"),
-    _of_agency("state", "state"),
-    _of_agency("sworn_band", "sworn_band"),
-    _list("topics", _LAST_SAID),
-    _column("urgency", "text", _LAST_SAID),
-    _column("submitted_at", "timestamptz", _FIRST),
-    _column("answered_at", "timestamptz", _FIRST),
-    _column("accepted_at", "timestamptz", _FIRST),
+    _Part(
+        attrgetter("intake"),
+        "intake_sequence",
+        _column("intake_time", "timestamptz", _LATEST, "time"),
+        _column("intake_step", "text", _LAST_SAID, "step"),
+        _column("on_hold", "boolean", _LAST_SAID),
+        _column("reopenings", "integer", _SUM),
+        _of_agency("ori", "ori"),
+        _of_agency("agency_name", "name"),
+        _of_agency("agency_type", "agency_type"),
+        _of_agency("state", "state"),
+        _of_agency("sworn_band", "sworn_band"),
+        _list("topics", _LAST_SAID),
+        _column("urgency", "text", _LAST_SAID),
+        _column("submitted_at", "timestamptz", _FIRST),
+        _column("answered_at", "timestamptz", _FIRST),
+        _column("accepted_at", "timestamptz", _FIRST),
+    ),
+    _Part(
+        attrgetter("match"),
+        "match_sequence",
+        _column("match_time", "timestamptz", _LATEST, "time"),
+        _column("match_step", "text", _LATEST, "step"),
+        _column("match_attempt", "integer", _LAST_SAID, "attempt"),
+        _column("partner_id", "text", _LATEST),
+        _list("expert_ids", _LATEST),
+        _column("first_proposed_at", "timestamptz", _FIRST),
+        _column("match_confirmed_at", "timestamptz", _FIRST, "confirmed_at"),
+    ),
+    _Part(
+        attrgetter("engagement"),
+        "engagement_sequence",
+        _column("engagement_time", "timestamptz", _LATEST, "time"),
+        _column("engagement_step", "text", _LAST_SAID, "step"),
+        _column("engagement_attempt", "integer", _LAST_SAID, "attempt"),
+        _column("follow_up", "boolean", _LAST_SAID),
+        _column("completions", "integer", _SUM),
+        _column("first_planned_at", "timestamptz", _FIRST),
+        _column("confirmed_at", "timestamptz", _FIRST),
+        _column("delivered_at", "timestamptz", _FIRST),
+        _column("closed_at", "timestamptz", _FIRST),
+    ),
 )
-_MATCH: Final = _Group[MatchView](
-    "request",
-    "request_id",
-    "match_sequence",
-    _column("match_time", "timestamptz", _LATEST, "time"),
-    _column("match_step", "text", _LATEST, "step"),
-    _column("match_attempt", "integer", _LAST_SAID, "attempt"),
-    _column("partner_id", "text", _LATEST),
-    _list("expert_ids", _LATEST),
-    _column("first_proposed_at", "timestamptz", _FIRST),
-    _column("match_confirmed_at", "timestamptz", _FIRST, "confirmed_at"),
-)
-_ENGAGEMENT: Final = _Group[EngagementView](
-    "request",
-    "request_id",
-    "engagement_sequence",
-    _column("engagement_time", "timestamptz", _LATEST, "time"),
-    _column("engagement_step", "text", _LAST_SAID, "step"),
-    _column("engagement_attempt", "integer", _LAST_SAID, "attempt"),
-    _column("follow_up", "boolean", _LAST_SAID),
-    _column("completions", "integer", _SUM),
-    _column("first_planned_at", "timestamptz", _FIRST),
-    _column("confirmed_at", "timestamptz", _FIRST),
-    _column("delivered_at", "timestamptz", _FIRST),
-    _column("closed_at", "timestamptz", _FIRST),
-)
-_PARTNER: Final = _Group[PartnerView](
+_PARTNER: Final = _Upsert[PartnerView](
     "partner",
     "partner_id",
-    "sequence",
-    _column("time", "timestamptz", _LATEST),
-    _column("selected", "boolean", _LATEST),
-    _column("name", "text", _LAST_SAID),
-    _column("acronym", "text", _LAST_SAID),
-    _column("capacity", "integer", _LAST_SAID),
+    _Part(
+        _whole,
+        "sequence",
+        _column("time", "timestamptz", _LATEST),
+        _column("selected", "boolean", _LATEST),
+        _column("name", "text", _LAST_SAID),
+        _column("acronym", "text", _LAST_SAID),
+        _column("capacity", "integer", _LAST_SAID),
+    ),
 )
-_EXPERT: Final = _Group[ExpertView](
+_EXPERT: Final = _Upsert[ExpertView](
     "expert",
     "expert_id",
-    "sequence",
-    _column("time", "timestamptz", _LATEST),
-    _column("listed", "boolean", _LATEST),
-    _column("partner_id", "text", _LAST_SAID),
-    _list("topics", _LAST_SAID),
-    _list("delivery_modes", _LAST_SAID),
-    _column("load_limit", "integer", _LAST_SAID),
+    _Part(
+        _whole,
+        "sequence",
+        _column("time", "timestamptz", _LATEST),
+        _column("listed", "boolean", _LATEST),
+        _column("partner_id", "text", _LAST_SAID),
+        _list("topics", _LAST_SAID),
+        _list("delivery_modes", _LAST_SAID),
+        _column("load_limit", "integer", _LAST_SAID),
+    ),
 )
 
 _SAVE_STORY: Final = """
@@ -207,11 +241,9 @@ ON CONFLICT (source, type, outcome) DO UPDATE SET count = known.count + excluded
 
 
 async def save(db: Database, projections: Projections) -> None:
-    """Adds a batch to the tables; at most seven statements, and for a batch of one topic two."""
+    """Adds a batch to the tables, with one statement per table."""
     await _save_story(db, projections.story)
-    await _INTAKE.save(db, projections.intake)
-    await _MATCH.save(db, projections.matches)
-    await _ENGAGEMENT.save(db, projections.engagements)
+    await _REQUEST.save(db, projections.requests)
     await _PARTNER.save(db, projections.partners)
     await _EXPERT.save(db, projections.experts)
     await _count_receipts(db, projections.receipts)

@@ -102,7 +102,7 @@ def test_the_rule_names_every_submission() -> None:
     assert set(MAY) == set(said.BODIES.values())
 
 
-@pytest.mark.parametrize(("kind", "role"), product(MAY, ROLES), ids=lambda value: getattr(value, "TYPE", value))
+@pytest.mark.parametrize(("kind", "role"), list(product(MAY, ROLES)), ids=lambda value: getattr(value, "TYPE", value))
 def test_whoever_may_say_it_is_heard_and_everybody_else_is_told_who_may(kind: type[Body], role: str) -> None:
     world = world_at(kind)
     body = spoken(kind, role, OWN[role])

@@ -1,12 +1,13 @@
 """Requests, experts, partners and events for the tests of matching, each with defaults that fit each other."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from typing import Any
 
 from schemas import engagements, requests, roster
 from schemas.body import Agency as AgencySaid
-from schemas.body import ExpertProfile, TopicSkill
+from schemas.body import ExpertProfile
 from schemas.body import Terms as TermsSaid
 from schemas.envelope import Envelope
 from schemas.matches import MatchBody
@@ -48,16 +49,7 @@ SPRINGFIELD = Agency(Ori("IL0160000"), AgencyType.MUNICIPAL, SwornBand.FROM_50, 
 
 
 def terms(**given: Any) -> Terms:
-    return Terms(
-        **{
-            "topics": (TOPIC,),
-            "delivery_modes": (DeliveryMode.IN_PERSON_TRAINING,),
-            "window": WINDOW,
-            "blackouts": (),
-            "urgency": Urgency.ROUTINE,
-            **given,
-        }
-    )
+    return replace(Terms((TOPIC,), (DeliveryMode.IN_PERSON_TRAINING,), WINDOW, (), Urgency.ROUTINE), **given)
 
 
 def asked(agency: Agency = SPRINGFIELD, since: datetime = NOW, **given: Any) -> Asked:
@@ -70,19 +62,17 @@ def request(request_id: str = "R1", agency: Agency = SPRINGFIELD, since: datetim
 
 
 def profile(**given: Any) -> Profile:
-    return Profile(
-        **{
-            "partner_id": PartnerId("IACP"),
-            "skills": (Skill(TOPIC, Level.LEAD),),
-            "delivery_modes": frozenset(DeliveryMode),
-            "agency_types": frozenset(AgencyType),
-            "sworn_band": SwornBand.FROM_50,
-            "home": CHICAGO,
-            "travel_limit_km": 20_000,
-            "load_limit": 5,
-            **given,
-        }
+    usual = Profile(
+        partner_id=PartnerId("IACP"),
+        skills=(Skill(TOPIC, Level.LEAD),),
+        delivery_modes=frozenset(DeliveryMode),
+        agency_types=frozenset(AgencyType),
+        sworn_band=SwornBand.FROM_50,
+        home=CHICAGO,
+        travel_limit_km=20_000,
+        load_limit=5,
     )
+    return replace(usual, **given)
 
 
 def expert(expert_id: str = "E1", *, conflicts: Any = (), unavailable: Any = (), **given: Any) -> Expert:
@@ -138,9 +128,8 @@ def event(body: Body, received: datetime = NOW) -> Event[Body]:
 
 
 def terms_said(**given: Any) -> TermsSaid:
-    return TermsSaid(
-        **{"topics": (TOPIC,), "delivery_modes": (DeliveryMode.IN_PERSON_TRAINING,), "window": WINDOW, **given}
-    )
+    usual = {"topics": (TOPIC,), "delivery_modes": (DeliveryMode.IN_PERSON_TRAINING,), "window": WINDOW}
+    return TermsSaid.model_validate({**usual, **given})
 
 
 def accepted(request_id: str = "R1", ori: str = "IL0160000", since: datetime = NOW, **given: Any) -> Body:
@@ -281,18 +270,16 @@ def waived(
 
 
 def profile_said(partner_id: str = "IACP", **given: Any) -> ExpertProfile:
-    return ExpertProfile(
-        **{
-            "partner_id": PartnerId(partner_id),
-            "skills": (TopicSkill(topic=TOPIC, level=Level.LEAD),),
-            "delivery_modes": tuple(DeliveryMode),
-            "agency_types": tuple(AgencyType),
-            "sworn_band": SwornBand.FROM_50,
-            "home": CHICAGO,
-            "time_zone": "America/Chicago",
-            **given,
-        }
-    )
+    usual = {
+        "partner_id": partner_id,
+        "skills": ({"topic": TOPIC, "level": Level.LEAD},),
+        "delivery_modes": tuple(DeliveryMode),
+        "agency_types": tuple(AgencyType),
+        "sworn_band": SwornBand.FROM_50,
+        "home": CHICAGO,
+        "time_zone": "America/Chicago",
+    }
+    return ExpertProfile.model_validate({**usual, **given})
 
 
 def _request_of(match_id: str) -> RequestId:

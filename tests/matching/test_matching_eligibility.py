@@ -43,6 +43,7 @@ from tests.matching.matching_builders import (
 )
 
 NEW_YORK = Place(40.71, -74.01)
+HONOLULU = Place(21.31, -157.86)
 TOPICS = tuple(map(TopicCode, ("active-shooter", "compstat", "tribal")))
 MODES = (DeliveryMode.IN_PERSON_TRAINING, DeliveryMode.WEB_BASED_TRAINING, DeliveryMode.PEER_EXCHANGE)
 ORIS = tuple(map(Ori, ("IL0160000", "IL0160100", "MO0480000")))
@@ -236,12 +237,12 @@ def test_a_peer_from_a_larger_agency_is_as_good_as_one_of_the_same_size() -> Non
     assert fit(expert(sworn_band=SwornBand.FROM_500)) == fit(expert(sworn_band=SwornBand.FROM_50))
 
 
-def test_the_order_of_modes_the_agency_prefers_outweighs_any_distance() -> None:
-    modes = tuple(DeliveryMode)[:3]
-    preferred = expert(home=Place(21.31, -157.86), delivery_modes=frozenset({modes[0]}))
-    near = expert(home=CHICAGO, delivery_modes=frozenset({modes[1]}))
-    assert modes[0] in ON_SITE
-    assert fit(preferred, delivery_modes=modes) > fit(near, delivery_modes=modes) - 1
+@pytest.mark.parametrize("other", sorted(ON_SITE - {DeliveryMode.IN_PERSON_TRAINING}) + [DeliveryMode.POLICY_REVIEW])
+def test_no_distance_outweighs_the_mode_the_agency_likes_best(other: DeliveryMode) -> None:
+    modes = (DeliveryMode.IN_PERSON_TRAINING, other, DeliveryMode.DATA_ANALYSIS)
+    preferred = expert(home=HONOLULU, delivery_modes=frozenset({modes[0]}))
+    near = expert(home=CHICAGO, delivery_modes=frozenset({other}))
+    assert fit(preferred, delivery_modes=modes) >= fit(near, delivery_modes=modes)
 
 
 @settings(max_examples=100, deadline=None)

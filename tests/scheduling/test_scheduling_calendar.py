@@ -107,7 +107,9 @@ def test_hours_suit_another_zone_when_its_own_clock_says_so(zone: str, other: st
     st.integers(1, 40),
     st.lists(st.tuples(st.integers(-20, 400), st.integers(1, 80)), max_size=6),
 )
-def test_a_day_clashes_when_its_interval_overlaps_a_busy_one(steps: list[int], length: int, raw: list[tuple[int, int]]) -> None:
+def test_a_day_clashes_when_its_interval_overlaps_a_busy_one(
+    steps: list[int], length: int, raw: list[tuple[int, int]]
+) -> None:
     starts = [sum(steps[: nth + 1]) for nth in range(len(steps))]
     ends = [start + length for start in starts]
     busy = [(start, start + more) for start, more in raw]

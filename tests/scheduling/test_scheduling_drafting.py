@@ -229,11 +229,12 @@ def local(session: Session) -> str:
     return session.takes_place.start.astimezone(ZoneInfo(session.time_zone)).strftime("%a %Y-%m-%d %H:%M")
 
 
-def test_a_consultation_begins_with_a_call_two_days_ahead_and_a_visit_a_week_ahead() -> None:
+def test_a_visit_is_a_week_ahead_and_its_preparation_as_close_before_it_as_may_be() -> None:
     plan = planned(order(days("2026-11-01", "2027-03-01")), expert())
-    # Monday 23 November: the call from Wednesday on, the visit from Monday 30 November on.
+    # It is Monday 23 November: calls from the 25th on, at least 3 days before a visit from the 30th on. The 26th is
+    # Thanksgiving. The way home takes the 2nd of December.
     assert [local(session) for session in plan.sessions] == [
-        "Wed 2026-11-25 09:00",
+        "Fri 2026-11-27 09:00",
         "Mon 2026-11-30 09:00",
         "Thu 2026-12-03 09:00",
     ]
@@ -285,12 +286,11 @@ def test_a_refusal_says_for_every_mode_what_stands_in_the_way() -> None:
     )
     away = expert(unavailable=[days("2026-12-10", "2026-12-31")], modes=[DeliveryMode.ON_SITE_CONSULTATION])
     visit, analysis = refusals(asked, away)
-    # 18 days: two weekends; Monday to Friday blacked out; of 9 left, 1, 2 and 3 December allow the whole way
-    # (the day before, two days on site, the day after); 4 December does not, being followed by a weekend.
-    assert "no room for 'Consultation on site'" in visit or "no room for 'Advice'" in visit
+    # A visit is 3 days after a call on the 1st at the earliest: from the 4th on only the week without the expert is open.
+    assert "no room for 'Consultation on site' (2 days in a row from 2026-12-01 on, 3 to 60 days after" in visit
     assert "Of the 18 days from 2026-12-01 to 2026-12-18, 4 are weekends or federal holidays" in visit
     assert "5 more are blacked out by the agency" in visit
-    assert "do not suit expert E1" in visit
+    assert "5 of the 9 left do not suit expert E1" in visit
     assert analysis == "Data analysis: expert E1 does not offer it."
 
 
@@ -304,7 +304,7 @@ def test_an_agency_beyond_an_experts_travel_limit_is_not_visited_but_may_be_call
     stays = expert(limit_km=1000)
     visit = order(days("2026-12-01", "2027-03-01"))
     assert refusals(visit, stays) == [
-        "On site consultation: the agency is 1477 km from expert E1, who travels 1000 km at most."
+        "On site consultation: the agency is 1478 km from expert E1, who travels 1000 km at most."
     ]
     call = order(days("2026-12-01", "2027-03-01"), modes=[DeliveryMode.VIRTUAL_COACHING])
     assert planned(call, stays).delivery_mode is DeliveryMode.VIRTUAL_COACHING

@@ -23,12 +23,12 @@ SAYS_ITSELF: Final = frozenset({
     "telephone", "title", "topic", "topics", "virtual", "would_help",
 })
 # fmt: on
-"""Fields whose name is the field's own word (see the vocabulary) or is told by the description of the part they are in."""
+"""Fields whose name is the field's own word, see the vocabulary, or is told by the part they are in."""
 
 
 @pytest.mark.parametrize(("topic", "body"), EVENTS, ids=[f"{topic}/{body.TYPE}" for topic, body in EVENTS])
 def test_an_event_has_a_sentence_of_its_own_and_a_type_in_the_past_tense_s_place(topic: str, body: type[Body]) -> None:
-    assert body.TOPIC == topic
+    assert topic == body.TOPIC
     assert re.fullmatch(r"[a-z]+(_[a-z]+)*\.[a-z]+(_[a-z]+)*\.v[1-9][0-9]*", body.TYPE)
     says = inspect.cleandoc(body.__dict__["__doc__"] or "")
     assert re.fullmatch(r"[A-Z].{15,}\.", says, flags=re.DOTALL), "a whole sentence, not inherited"
@@ -56,4 +56,4 @@ def test_every_field_is_described_where_its_name_does_not_say_it() -> None:
 
 
 def test_no_field_is_excused_from_a_description_that_does_not_exist() -> None:
-    assert SAYS_ITSELF <= {name for schema in json_schemas().values() for name, _ in properties(schema)}
+    assert {name for schema in json_schemas().values() for name, _ in properties(schema)} >= SAYS_ITSELF

@@ -1,4 +1,4 @@
-"""Bytes of strangers: an envelope is read or refused as no event, a body is read or refused by its schema; nothing else."""
+"""Bytes of strangers: an envelope is read or is no event, a body is read or breaks its schema; nothing else happens."""
 
 import json
 import re

@@ -157,7 +157,9 @@ def reopening_asked(request: Request, wish: Reopening, faults: tuple[Problem, ..
     Scheduling's news that it is closed may still be on its way: then the wish is remembered.
     """
     if request.is_active:
-        return replace(request, reopening=wish)
+        # Only a hold between two wishes makes a difference to which of them is granted.
+        earlier = request.wishes if request.wishes and request.wishes[-1].hold is not None else request.wishes[:-1]
+        return replace(request, wishes=(*earlier, wish))
     if request.step is not Step.CLOSED or request.closed_at is None:
         return Refusal("only a completed request can be reopened; please submit a new one")
     if not _in_time(request.closed_at, wish):
@@ -167,15 +169,15 @@ def reopening_asked(request: Request, wish: Reopening, faults: tuple[Problem, ..
     return _reopened(request) if wish.asked_at >= request.closed_at else request
 
 
-def closed(request: Request, closed_at: datetime) -> Request:
+def closed(request: Request, closed_at: datetime) -> tuple[Request, Reopening | None]:
     """Scheduling has completed the request; a wish to reopen it that was uttered since then is granted at once."""
     if not request.is_active:
-        return request
-    wish = request.reopening
+        return request, None
     over = replace(_moved(request, Step.CLOSED), closed_at=closed_at)
-    if wish is None or wish.asked_at < closed_at or not _in_time(closed_at, wish):
-        return over
-    return _reopened(over) if wish.hold is None else replace(_reopened(over), step=Step.ON_HOLD)
+    granted = next((wish for wish in request.wishes if wish.asked_at >= closed_at and _in_time(closed_at, wish)), None)
+    if granted is None:
+        return over, None
+    return _moved(_reopened(over), Step.ACCEPTED if granted.hold is None else Step.ON_HOLD), granted
 
 
 def _in_time(closed_at: datetime, wish: Reopening) -> bool:
@@ -187,8 +189,8 @@ def _reopened(request: Request) -> Request:
 
 
 def _with_hold(request: Request, reason: str | None) -> Request:
-    wish = request.reopening
-    return request if wish is None or wish.hold == reason else replace(request, reopening=replace(wish, hold=reason))
+    wishes = tuple(replace(wish, hold=reason) for wish in request.wishes)
+    return request if wishes == request.wishes else replace(request, wishes=wishes)
 
 
 def _moved(request: Request, step: Step) -> Request:
@@ -198,9 +200,7 @@ def _moved(request: Request, step: Step) -> Request:
     if after.is_undecided:
         return after
     # Decided: contact data and the narrative have gone out with the fact and are needed here no longer.
-    return replace(
-        after, sensitive=Sensitive(), ruling_clock=None, reopening=after.reopening if after.is_active else None
-    )
+    return replace(after, sensitive=Sensitive(), ruling_clock=None, wishes=after.wishes if after.is_active else ())
 
 
 def _over(request: Request) -> Refusal:

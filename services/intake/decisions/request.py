@@ -133,7 +133,8 @@ class Request:
     step: Step = Step.IN_TRIAGE
     ruling_clock: RulingClock | None = None
     closed_at: datetime | None = None
-    reopening: Reopening | None = None
+    wishes: tuple[Reopening, ...] = ()
+    """To reopen it, in the order of their time: remembered until scheduling's news of its closing arrives."""
     version: int = 0
 
     def __post_init__(self) -> None:

@@ -59,7 +59,7 @@ class Circumstances:
 
 
 def triage(request: Request, given: Circumstances) -> Triage:
-    """Weighs a request. The order of precedence: declined, referred out, information or a ruling asked for, accepted."""
+    """Weighs a request. Precedence: declined, referred out, information or a ruling asked for, accepted."""
     found = sorted(
         (
             *_of_agency(request, given),
@@ -80,7 +80,7 @@ def triage(request: Request, given: Circumstances) -> Triage:
 
 
 def faults_of_amendment(request: Request, terms: Terms, given: Circumstances) -> tuple[Problem, ...]:
-    """What keeps a request that was taken on from being given these terms. What it had before is not held against it."""
+    """What keeps an accepted request from being given these terms; what it had before is not held against it."""
     had = frozenset(request.terms.topics)
     found = [*_of_topics(terms, given, "changes.topics", had), *_of_duplicates(request, terms, given, "changes.topics")]
     if (terms.window, terms.blackouts) != (request.terms.window, request.terms.blackouts):

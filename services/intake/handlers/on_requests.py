@@ -206,14 +206,14 @@ def engagement_closed(
     request = known.requests.get(body.request_id)
     if request is None or body.outcome is not Outcome.COMPLETED:
         return Known(), []
-    after = lifecycle.closed(request, event.envelope.time)
+    after, granted = lifecycle.closed(request, event.envelope.time)
     if after is request:
         return Known(), []
     facts: list[FactBody] = []
-    if (wish := request.reopening) is not None and after.is_active:
-        facts.append(_reopened(after, wish.reason))
-        if wish.hold is not None:
-            facts.append(requests.RequestHeld(request_id=request.request_id, reason=wish.hold))
+    if granted is not None:
+        facts.append(_reopened(after, granted.reason))
+        if granted.hold is not None:
+            facts.append(requests.RequestHeld(request_id=request.request_id, reason=granted.hold))
     return _changed(known, after), facts
 
 

@@ -29,10 +29,7 @@ def partner_applied(known: Known, body: said.PartnerApplied) -> Answer:
 def application_ruled(known: Known, body: said.ApplicationRuled) -> Answer:
     """The programme office rules on a partner; once it is selected, the listings that waited for that go out."""
     before = known.partners.get(body.partner_id) or people.Partner(body.partner_id)
-    if not body.selected:
-        after = people.not_selected(before)
-    else:
-        after = people.selected(before, body.capacity, body.period)
+    after = people.selected(before, body.capacity, body.period) if body.selected else people.not_selected(before)
     if isinstance(after, Refusal):
         return after
     if after is before:

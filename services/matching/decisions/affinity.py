@@ -1,8 +1,8 @@
 """How well an expert fits a request: 0 to 1000, a sum of parts each of which can be said in plain words.
 
-What matching looks at is subject expertise, fit with the community, geography and load (domain.md §4). Load is not part of
-the fit of one pair but of the whole round: see assignment.py. The weights are a design decision: expertise counts most;
-the agency's own order of delivery modes outweighs any distance.
+What matching looks at is subject expertise, fit with the community, geography and load (domain.md §4). Load is no part
+of how one pair fits, but of the whole round: see assignment.py. The weights are a design decision: expertise counts
+most, and an expert for the mode the agency likes best fits no worse than a nearer one for another mode.
 """
 
 from math import isnan
@@ -22,7 +22,7 @@ SUBJECT: Final = 400
 PEER: Final = 200
 """The core match is a peer from an agency of comparable or larger size."""
 MODE: Final = 200
-"""Place of the first mode the expert can serve in the agency's order of preference."""
+"""Halved for the second mode in the agency's order of preference, a third of it for the third, and so on."""
 DISTANCE: Final = 100
 """Nearness to the agency, where the expert has to travel; half of it where travel is unknown or not needed."""
 DAYS: Final = 100
@@ -42,9 +42,8 @@ _PEER_POINTS: Final = np.array([PEER, 120, 60, 0, 0], np.int64)
 def affinity(bench: Bench, asked: Asked, standing: Standing) -> Whole:
     """How well each expert of the bench fits. Only what is said of eligible experts means anything."""
     terms = asked.terms
-    wanted = len(terms.delivery_modes)
     subject = SUBJECT * skill_points(bench, terms) // (SKILL_POINTS[Level.LEAD] * len(terms.topics))
-    mode = MODE * (wanted - standing.mode) // wanted
+    mode = MODE // (standing.mode.clip(min=0) + 1)
     days = DAYS * standing.free_days // max(standing.open_days, 1)
     return subject + _peer(bench, asked.agency) + mode + _nearness(terms, standing) + days
 

@@ -2,11 +2,14 @@
 
     source -> request -> expert -> partner -> sink, and request -> sink for those nobody is found for
 
-The flow is optimal in this order: requests of higher precedence before others, then as many requests as possible, then the
-best fit and the fairest load. The first two never disagree: the sets of requests that can be served together are the
-independent sets of a matroid (flow from requests through capacities), and of those a set of greatest weight is also a
-largest one, and the same one for any weights in the order of precedence. Weights that fall by equal steps therefore give the
-exact lexicographic order, and fit into 64 bits where powers of two would not.
+The flow is optimal in this order: requests of higher precedence before others, then as many requests as possible, then
+the best fit and the fairest load. The first two never disagree: the sets of requests that can be served together are
+the independent sets of a matroid (a gammoid: linked to the sink through capacities), and in a matroid the set of
+greatest weight is also a largest one, and the same one for any weights in the order of precedence. Weights that fall
+by equal steps therefore give the exact lexicographic order, and fit into 64 bits where powers of two would not.
+
+All eligible pairs take part, not the best few of each request: whoever is left out may be the one who serves it when
+the best are taken, and a million pairs are solved in a fraction of a second.
 """
 
 from dataclasses import dataclass
@@ -20,8 +23,8 @@ from services.matching.decisions.affinity import BEST
 from services.matching.decisions.bench import Whole
 
 LOAD_WEIGHT: Final = 250
-"""Cost of the last place of an expert's load; the first is free, those between in proportion. As costs rise with each further
-request, an optimal flow spreads load evenly among experts who fit equally well."""
+"""Cost of a full load; an empty one is free, those between are in proportion. As each further request of an expert costs
+more, an optimal flow spreads load evenly among experts who fit equally well."""
 RECENCY_WEIGHT: Final = 50
 """Greatest cost of an expert for having been proposed a moment ago."""
 NOBODY: Final = -1
@@ -38,7 +41,7 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True)
 class Seats:
-    """What the experts and partners can still take, by their index. Loads lie below limits where an expert is in a pair."""
+    """What the experts and partners can still take, by index. An expert who is in a pair has a load below the limit."""
 
     load: Whole
     limit: Whole
@@ -55,7 +58,7 @@ def load_cost(held: Whole, limit: Whole) -> Whole:
 
 
 def assign(requests: int, pairs: Pairs, seats: Seats) -> Whole:
-    """The index of the expert of each request, or NOBODY. Requests are numbered by precedence, the first before all others.
+    """The index of the expert of each request, or NOBODY. Requests are numbered by precedence.
 
     Equal input gives equal output: of several optimal assignments it is always the same one.
     """

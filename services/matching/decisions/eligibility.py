@@ -1,5 +1,4 @@
-"""Who may be proposed for a request at all: hard rules, looked at in a fixed order so that each expert who is ruled out has
-one first reason."""
+"""Who may be proposed for a request at all: hard rules, in a fixed order so that whoever is ruled out has a first reason."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -125,7 +124,7 @@ def _first_mode(bench: Bench, terms: Terms, distance: Real) -> tuple[Whole, Flag
 
 
 def _days(bench: Bench, terms: Terms, today: date) -> tuple[int, Whole]:
-    """Days of the window that are not past and that the agency has not ruled out; and each expert's free ones of them."""
+    """How many days of the window are not past and not ruled out by the agency, and each expert's free ones of them."""
     open_days = 0
     busy = np.zeros(len(bench), np.int64)
     for first, last in open_spells(terms, today):

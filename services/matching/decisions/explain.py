@@ -27,7 +27,7 @@ _HELPS: Final[Mapping[Reason, str]] = {
     Reason.AGENCY_TYPE: "Partners list peers of this type of agency.",
     Reason.DELIVERY_MODE: "The agency accepts another delivery mode.",
     Reason.PARTNER_NOT_SELECTED: "The programme office selects the partner, or extends its award, for these dates.",
-    Reason.CONFLICT_OF_INTEREST: "Where a partner's chapter bargains with the agency, its executive may waive that conflict.",
+    Reason.CONFLICT_OF_INTEREST: "Where a partner bargains with the agency, the agency's executive may waive that.",
     Reason.TOO_FAR: "The agency accepts a virtual delivery mode.",
     Reason.UNAVAILABLE: "The agency offers a longer or a later window.",
     Reason.AT_CAPACITY: "Experts raise their load limits, or finish what they hold.",

@@ -264,7 +264,7 @@ def not_plannable(request: Request, match_id: MatchId, reason: str) -> Decided:
 
 
 def delivered(request: Request, match_id: MatchId) -> Decided:
-    """The engagement of this match was delivered, or closed as completed: the request is served, its experts are free."""
+    """The engagement of this match was delivered, or closed as completed: the request is served, the experts free."""
     active = request.active
     if active is not None and active.match_id == match_id:
         return replace(_end(request, active), over=request.over | {match_id}), ()

@@ -119,8 +119,8 @@ def _recheck(
 def _objection(listed: Bench, request: Request, today: date) -> str | None:
     """Why the active match may no longer stand, or None.
 
-    A confirmed match ends only where somebody has left or a conflict of interest has come up; whatever else changes then is
-    for scheduling and the people concerned to work out. A proposal has to be one that could be made today, loads aside.
+    A confirmed match ends only where somebody has left or a conflict of interest has come up; whatever else changes
+    then is for scheduling and the people concerned. A proposal has to be one that could be made today, loads aside.
     """
     match, asked = request.active, request.asked
     if match is None or asked is None:

@@ -1,0 +1,435 @@
+"""The life of an engagement: the same end whichever topic speaks first, nobody booked twice, freed at any moment."""
+
+import json
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas import engagements, matches, requests, roster
+from schemas.vocabulary import DateWindow, DeliveryMode, ExpertId, Outcome, RequestId
+from services.scheduling.app import service
+from services.scheduling.decisions.engagement import Step
+from tests.scheduling.scheduling_world import (
+    ANNA,
+    NOW,
+    ONE,
+    SPRING,
+    WINTER,
+    Body,
+    World,
+    accepted,
+    approved,
+    cleared,
+    confirmed,
+    days,
+    evaluated,
+    interleavings,
+    listed,
+    off,
+    other_dates,
+    released,
+    reported,
+    terms,
+    types,
+    withdrawn,
+)
+
+BORIS = ExpertId("E2")
+TWO = RequestId("R2")
+REPORTS = (reported("R1/s1.1"), reported("R1/s1.2"), reported("R1/s1.3"))
+WHOLE_LIFE = (accepted(), listed(), confirmed(), approved(), cleared(), *REPORTS, evaluated())
+
+
+def held() -> Body:
+    return requests.RequestHeld(request_id=ONE, reason="an inquiry")
+
+
+def resumed() -> Body:
+    return requests.RequestResumed(request_id=ONE, reason="inquiry over")
+
+
+def cancelled() -> Body:
+    return requests.RequestCancelled(request_id=ONE, reason="no funds")
+
+
+def reopened(window: DateWindow = WINTER) -> Body:
+    return requests.RequestReopened(request_id=ONE, terms=terms(window), reason="again")
+
+
+def amended(window: DateWindow = WINTER, *modes: DeliveryMode) -> Body:
+    asked = terms(window, modes=modes) if modes else terms(window)
+    return requests.RequestAmended(request_id=ONE, terms=asked)
+
+
+def rest(world: World) -> tuple[object, ...]:
+    """Where an engagement has come to, apart from how many plans it took."""
+    known = world.engagement()
+    planned = (known.plan.match_id, len(known.outstanding)) if known.plan else None
+    return known.step, known.on_hold, planned, tuple(sorted(map(str, world.booked(ANNA)))), len(world.booked(BORIS))
+
+
+def all_ends(*streams: Sequence[Body]) -> list[World]:
+    ends: list[World] = []
+    for order in interleavings(streams):
+        world = World()
+        world.hears(*order)
+        ends.append(world)
+    assert len({rest(world) for world in ends}) == 1
+    return ends
+
+
+def test_a_request_is_planned_confirmed_delivered_and_closed() -> None:
+    world = World()
+    assert types(world.hears(accepted(), listed())) == []
+    assert types(world.hears(confirmed())) == ["engagement.planned"]
+    assert types(world.hears(approved())) == []
+    assert types(world.hears(cleared())) == ["engagement.confirmed"]
+    assert types(world.hears(*REPORTS)) == ["engagement.delivered"]
+    assert types(world.hears(evaluated())) == ["engagement.closed"]
+    assert world.engagement().step is Step.COMPLETED
+    assert world.booked() == []
+
+
+def test_the_whole_life_ends_the_same_in_every_interleaving_and_says_the_same() -> None:
+    ends = all_ends((accepted(), approved(), cleared(), *REPORTS, evaluated()), (confirmed(),), (listed(),))
+    assert len(ends) == 90
+    for world in ends:
+        assert types(world.facts) == [
+            "engagement.planned",
+            "engagement.confirmed",
+            "engagement.delivered",
+            "engagement.closed",
+        ]
+
+
+def test_a_withdrawal_that_overtakes_match_or_roster_leaves_nothing_planned() -> None:
+    for world in all_ends((accepted(), withdrawn()), (confirmed(), released()), (listed(),)):
+        assert world.engagement().step is Step.WITHDRAWN
+        assert types(world.facts).count("engagement.closed") == types(world.facts).count("engagement.planned")
+        assert_every_session_is_accounted_for(world)
+
+
+def test_a_hold_delays_plan_and_confirmation_and_loses_neither() -> None:
+    for world in all_ends((accepted(), held(), approved(), cleared(), resumed()), (confirmed(),), (listed(),)):
+        assert world.engagement().step is Step.CONFIRMED
+
+
+def test_nothing_is_planned_or_confirmed_while_on_hold() -> None:
+    world = World()
+    assert types(world.hears(accepted(), listed(), held(), confirmed(), approved(), cleared())) == []
+    assert types(world.hears(resumed())) == ["engagement.planned", "engagement.confirmed"]
+    late = World()
+    late.hears(accepted(), listed(), confirmed(), held())
+    assert types(late.hears(approved(), cleared())) == []
+    assert len(late.booked()) == 3
+    assert types(late.hears(resumed())) == ["engagement.confirmed"]
+
+
+def test_other_dates_asked_of_a_plan_hold_whenever_match_and_roster_arrive() -> None:
+    requests_said = (accepted(), other_dates(1, SPRING), approved(2), cleared(2))
+    for world in all_ends(requests_said, (confirmed(),), (listed(),)):
+        assert world.engagement().step is Step.CONFIRMED
+        assert [plan.plan_version for plan in world.plans()] == [1, 2]
+        assert within(SPRING, world)
+
+
+def test_an_amended_window_holds_whenever_match_and_roster_arrive() -> None:
+    for world in all_ends((accepted(), amended(SPRING)), (confirmed(),), (listed(),)):
+        assert world.engagement().step is Step.PLANNED
+        assert within(SPRING, world)
+
+
+def test_a_second_match_takes_over_and_the_first_experts_are_free() -> None:
+    ends = all_ends(
+        (accepted(),),
+        (confirmed(1), released(1), confirmed(2, experts=[BORIS])),
+        (listed(),),
+        (listed(BORIS),),
+    )
+    for world in ends:
+        assert world.booked(ANNA) == []
+        assert len(world.booked(BORIS)) == 3
+        assert_every_session_is_accounted_for(world)
+
+
+def test_a_reopened_request_gets_a_new_engagement_with_its_new_match() -> None:
+    ends = all_ends((accepted(), withdrawn(), reopened()), (confirmed(1), released(1), confirmed(2)), (listed(),))
+    for world in ends:
+        assert world.engagement().step is Step.PLANNED
+        assert_every_session_is_accounted_for(world)
+
+
+def test_days_off_are_kept_free_whether_they_come_before_or_after_the_plan() -> None:
+    busy = days("2026-11-24", "2027-01-15")
+    for world in all_ends((accepted(),), (confirmed(),), (listed(), off(busy))):
+        assert all(window.start.date() > busy.last for window in world.booked())
+
+
+def test_a_team_waits_for_the_last_of_its_experts_to_be_listed() -> None:
+    for world in all_ends((accepted(),), (confirmed(experts=[ANNA, BORIS]),), (listed(),), (listed(BORIS),)):
+        assert types(world.facts) == ["engagement.planned"]
+        assert world.booked(ANNA) == world.booked(BORIS)
+
+
+@pytest.mark.parametrize("ending", [withdrawn(), cancelled()])
+@pytest.mark.parametrize("heard", range(1, len(WHOLE_LIFE) + 1))
+def test_an_end_at_any_step_frees_every_expert_and_says_so_once(heard: int, ending: Body) -> None:
+    world = World()
+    world.hears(*WHOLE_LIFE[:heard])
+    planned = bool(world.plans())
+    outcome = Outcome.WITHDRAWN if isinstance(ending, requests.RequestWithdrawn) else Outcome.CANCELLED
+    already = world.engagement().ended if ONE in world.known.engagements else None
+    said = world.hears(ending)
+    closed = [fact.outcome for fact in said if isinstance(fact, engagements.EngagementClosed)]
+    assert closed == ([outcome] if planned and already is None else [])
+    assert world.booked() == []
+    assert_every_session_is_accounted_for(world)
+    assert world.hears(ending, withdrawn(), cancelled()) == []
+
+
+def test_approvals_of_another_version_confirm_nothing() -> None:
+    world = World()
+    world.hears(accepted(), listed(), confirmed(), other_dates(1, SPRING))
+    assert types(world.hears(approved(1), cleared(1), approved(2), cleared(1))) == []
+    assert types(world.hears(cleared(2))) == ["engagement.confirmed"]
+    assert types(world.hears(cleared(2), approved(2))) == []
+
+
+def test_a_change_to_an_approved_plan_needs_both_approvals_again() -> None:
+    world = World()
+    world.hears(accepted(), listed(), confirmed(), approved(), cleared())
+    (replanned,) = world.hears(other_dates(1, None, days("2026-11-24", "2027-01-03")))
+    assert isinstance(replanned, engagements.EngagementReplanned)
+    assert (replanned.plan_version, replanned.reason) == (2, "court dates")
+    assert types(world.hears(approved(2))) == []
+    assert types(world.hears(cleared(2))) == ["engagement.confirmed"]
+
+
+def test_an_agency_that_wants_other_dates_and_names_none_gets_none_of_these() -> None:
+    world = World()
+    world.hears(accepted(), listed(), confirmed())
+    before = {window.start.date() for window in world.booked()}
+    assert types(world.hears(other_dates(1))) == ["engagement.replanned"]
+    assert before.isdisjoint(window.start.date() for window in world.booked())
+
+
+def test_dates_asked_of_a_version_that_is_past_hold_if_the_plan_breaks_them() -> None:
+    world = World()
+    world.hears(accepted(), listed(), confirmed(), off(days("2026-11-24", "2026-12-10")))
+    assert types(world.hears(other_dates(1, WINTER))) == []
+    assert types(world.hears(other_dates(1, SPRING))) == ["engagement.replanned"]
+    assert within(SPRING, world)
+
+
+def test_an_amendment_that_the_plan_still_fits_changes_nothing() -> None:
+    world = World()
+    world.hears(accepted(), listed(), confirmed())
+    assert types(world.hears(amended(days("2026-11-25", "2027-06-30")))) == []
+    assert types(world.hears(amended(WINTER, DeliveryMode.POLICY_REVIEW))) == ["engagement.replanned"]
+
+
+def test_dates_asked_for_outlive_an_amendment_of_something_else() -> None:
+    world = World()
+    world.hears(accepted(), listed(), confirmed(), other_dates(1, SPRING))
+    assert types(world.hears(amended(WINTER))) == []
+    assert types(world.hears(amended(days("2026-12-01", "2027-01-31")))) == ["engagement.replanned"]
+
+
+def test_where_nothing_fits_the_sessions_are_dropped_and_the_reasons_said() -> None:
+    world = World()
+    world.hears(accepted(), listed(), confirmed(), approved(), cleared())
+    said = world.hears(off(days("2026-11-01", "2027-12-31")))
+    assert types(said) == ["session.cancelled"] * 3 + ["engagement.not_plannable"]
+    assert world.booked() == []
+    assert world.engagement().step is Step.WAITING
+    assert types(world.hears(released(1), confirmed(2, experts=[BORIS]))) == []
+    assert types(world.hears(listed(BORIS))) == ["engagement.planned"]
+
+
+def test_a_match_with_no_possible_plan_is_said_so_at_once() -> None:
+    world = World()
+    world.hears(accepted(), listed(unavailable=[days("2026-01-01", "2028-01-01")]))
+    assert types(world.hears(confirmed())) == ["engagement.not_plannable"]
+
+
+def test_days_off_that_touch_no_session_or_only_reported_ones_change_nothing() -> None:
+    world = World()
+    world.hears(accepted(), listed(), confirmed(), approved(), cleared(), REPORTS[0])
+    sessions = world.plans()[0].sessions
+    first, second = (session.takes_place.start.date() for session in sessions[:2])
+    assert world.hears(off(DateWindow(first, first))) == []
+    assert types(world.hears(off(DateWindow(second, second)))) == ["engagement.replanned"]
+
+
+def test_another_plan_keeps_what_was_held_and_goes_on_after_it() -> None:
+    world = World()
+    world.hears(accepted(), listed(), confirmed(), approved(), cleared(), REPORTS[0])
+    first, second, _ = world.plans()[0].sessions
+    day = second.takes_place.start.date()
+    world.hears(off(DateWindow(day, day)))
+    plan = world.plans()[-1]
+    assert plan.sessions[0] == first
+    assert [session.session_id for session in plan.sessions] == ["R1/s1.1", "R1/s2.2", "R1/s2.3"]
+    assert plan.sessions[1].takes_place.start.date() > day
+    said = world.hears(approved(2), cleared(2), reported("R1/s2.2"), reported("R1/s2.3"))
+    assert types(said) == ["engagement.confirmed", "engagement.delivered"]
+
+
+def test_a_report_frees_the_time_it_took() -> None:
+    world = World()
+    world.hears(accepted(), listed(), confirmed(), approved(), cleared())
+    assert len(world.booked()) == 3
+    world.hears(REPORTS[1])
+    assert len(world.booked()) == 2
+
+
+@pytest.mark.parametrize(
+    "session_id", ["R1/s1.9", "R1/s0.1", "R2/s1.1", "R1/s1", "R1/sx.1", "R1", "R1/s1.1.1", "R1/s1.1/s1.1"]
+)
+def test_a_report_of_no_session_of_this_engagement_is_harmless(session_id: str) -> None:
+    world = World()
+    world.hears(accepted(), listed(), confirmed(), approved(), cleared())
+    before = world.engagement()
+    assert world.hears(reported(session_id)) == []
+    assert world.engagement() == before
+
+
+def test_an_evaluation_before_the_last_report_closes_once_that_comes() -> None:
+    world = World()
+    world.hears(accepted(), listed(), confirmed(), approved(), cleared(), evaluated(), *REPORTS[:2])
+    assert types(world.hears(REPORTS[2])) == ["engagement.delivered", "engagement.closed"]
+
+
+def test_a_completed_request_that_is_reopened_waits_for_another_match() -> None:
+    world = World()
+    world.hears(*WHOLE_LIFE)
+    assert types(world.hears(reopened())) == []
+    (planned,) = world.hears(confirmed(2))
+    assert isinstance(planned, engagements.EngagementPlanned)
+    assert (planned.plan_version, planned.match_id) == (2, "R1/m2")
+    assert types(world.hears(approved(2))) == []
+
+
+def test_a_match_that_was_confirmed_ahead_of_the_reopening_is_planned_with_it() -> None:
+    world = World()
+    world.hears(*WHOLE_LIFE)
+    assert types(world.hears(confirmed(2))) == []
+    assert types(world.hears(reopened())) == ["engagement.planned"]
+
+
+def test_one_listing_plans_all_who_waited_for_the_expert_without_overlap() -> None:
+    world = World()
+    ids = [RequestId(f"R{nth}") for nth in range(1, 6)]
+    for request_id in ids:
+        world.hears(accepted(request_id), confirmed(1, request_id))
+    assert types(world.hears(listed())) == ["engagement.planned"] * 5
+    assert len(world.booked()) == 15
+    assert_nobody_is_booked_twice(world)
+
+
+EXAMPLES = [
+    body.model_validate(json.loads(Path(f"schemas/examples/{topic}/{body.TYPE}.json").read_text())["data"])
+    for topic, bodies in (("requests", requests.BODIES), ("matches", matches.BODIES), ("roster", roster.BODIES))
+    for body in bodies.values()
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.TYPE)
+def test_an_event_about_others_is_taken_and_leaves_an_engagement_as_it_is(example: Body) -> None:
+    world = World()
+    world.hears(accepted(), listed(), confirmed())
+    before = world.engagement(), world.known.experts[ANNA], world.booked()
+    assert example.subject not in (ONE, ANNA)
+    world.hears(example)
+    assert (world.engagement(), world.known.experts[ANNA], world.booked()) == before
+
+
+def test_the_follow_up_is_due_a_month_after_delivery_and_said_once() -> None:
+    world = World()
+    world.hears(*WHOLE_LIFE)
+    reminder = service().rounds[0]
+    changes, facts = reminder.decide(world.known, NOW)
+    assert [fact.TYPE for fact in facts] == ["follow_up.due.v1"]
+    assert (facts[0].due - NOW).days == 30
+    world.known.absorb(changes)
+    assert reminder.decide(world.known, NOW)[1] == []
+
+
+def within(window: DateWindow, world: World) -> bool:
+    sessions = world.plans()[-1].sessions
+    return all(one.takes_place.start.date() in window and one.takes_place.end.date() in window for one in sessions)
+
+
+def assert_nobody_is_booked_twice(world: World) -> None:
+    for booked in world.known.booked.values():
+        for (_, one), (_, other) in combinations(booked, 2):
+            assert not one.overlaps(other)
+
+
+def assert_every_session_is_accounted_for(world: World) -> None:
+    """Every session ever planned is ahead, reported, cancelled or replaced by another plan."""
+    for request_id, known in world.known.engagements.items():
+        plans = [plan for plan in world.plans() if plan.request_id == request_id]
+        replaced = {
+            session.session_id
+            for plan, following in zip(plans, plans[1:], strict=False)
+            if isinstance(following, engagements.EngagementReplanned)
+            for session in plan.sessions
+        }
+        said = {fact.session_id for fact in world.facts if isinstance(fact, engagements.SessionCancelled)}
+        ahead = {session.session_id for session in known.outstanding}
+        for plan in plans:
+            for session in plan.sessions:
+                assert session.session_id in replaced | said | ahead | known.reported
+        assert not said & ahead
+
+
+SOUP = st.one_of(
+    st.builds(accepted, st.sampled_from([ONE, TWO])),
+    st.builds(confirmed, st.integers(1, 3), st.sampled_from([ONE, TWO]), st.sampled_from([(ANNA,), (ANNA, BORIS)])),
+    st.builds(released, st.integers(1, 3), st.sampled_from([ONE, TWO])),
+    st.builds(listed, st.sampled_from([ANNA, BORIS])),
+    st.builds(
+        off,
+        st.sampled_from([days("2026-12-01", "2026-12-20"), days("2027-01-01", "2027-02-15"), WINTER]),
+        expert_id=st.sampled_from([ANNA, BORIS]),
+    ),
+    st.builds(approved, st.integers(1, 4), st.sampled_from([ONE, TWO])),
+    st.builds(cleared, st.integers(1, 4), st.sampled_from([ONE, TWO])),
+    st.builds(lambda version, nth: reported(f"R1/s{version}.{nth}"), st.integers(1, 3), st.integers(1, 3)),
+    st.builds(withdrawn, st.sampled_from([ONE, TWO])),
+    st.builds(other_dates, st.integers(1, 3), st.sampled_from([None, SPRING, WINTER])),
+    st.sampled_from([held(), resumed(), cancelled(), evaluated(), reopened(SPRING), amended(SPRING)]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(SOUP, max_size=40))
+def test_whatever_comes_in_whatever_order_the_facts_stay_in_order_and_nobody_is_booked_twice(heard: list[Body]) -> None:
+    world = World()
+    for body in heard:
+        world.hears(body)
+        assert_nobody_is_booked_twice(world)
+    booked = {(request_id, window) for windows in world.known.booked.values() for request_id, window in windows}
+    assert booked == {
+        (request_id, session.occupies)
+        for request_id, known in world.known.engagements.items()
+        for session in known.outstanding
+    }
+    for request_id in world.known.engagements:
+        facts = [fact for fact in world.facts if fact.request_id == request_id]
+        versions = [fact.plan_version for fact in facts if isinstance(fact, engagements.Plan)]
+        assert versions == list(range(1, len(versions) + 1))
+        for nth, fact in enumerate(facts):
+            if isinstance(fact, engagements.EngagementConfirmed):
+                assert {approved(fact.plan_version, request_id), cleared(fact.plan_version, request_id)} <= set(heard)
+                assert any(
+                    isinstance(earlier, engagements.Plan) and earlier.plan_version == fact.plan_version
+                    for earlier in facts[:nth]
+                )
+            if isinstance(fact, engagements.EngagementDelivered):
+                assert "engagement.confirmed" in types(facts[:nth])
