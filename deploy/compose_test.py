@@ -12,6 +12,7 @@ import asyncio
 import csv
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from urllib.request import urlopen
 from uuid import uuid4
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 from deploy.local import ports
 from schemas.envelope import Envelope, read
@@ -84,11 +86,12 @@ def _answers(*command: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """One run of the compose file under a project name and on ports of its own."""
+    """One run of the compose file under a project name, on ports and with a password of its own."""
 
     engine: Engine
     project: str
     ports: Mapping[str, int]
+    password: str
 
     @classmethod
     def prepare(cls, engine: Engine) -> "Stack":
@@ -98,13 +101,15 @@ class Stack:
             while port in chosen.values():
                 port = ports.choose()
             chosen[name] = port
-        return cls(engine, f"fieldbridge-test-{os.getpid()}", chosen)
+        return cls(engine, f"fieldbridge-test-{os.getpid()}", chosen, secrets.token_urlsafe(16))
 
     def compose(self, *arguments: str, seconds: float = _WAIT_SECONDS) -> None:
         """Raises Failed with the end of the output."""
-        published = {f"FIELDBRIDGE_{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
+        settings = {f"FIELDBRIDGE_{name.upper()}_PORT": str(port) for name, port in self.ports.items()}
+        for name in ("postgres", *SERVICES, "grafana"):
+            settings[f"FIELDBRIDGE_{name.upper()}_PASSWORD"] = self.password
         command = [*self.engine.compose, "--project-name", self.project, *arguments]
-        self._run(command, seconds, environment=os.environ | published)
+        self._run(command, seconds, environment=os.environ | settings)
 
     def inside(self, name: str, *command: str, text: str = "") -> None:
         """Runs a command in a container. Raises Failed with the end of the output."""
@@ -346,7 +351,7 @@ def test(stack: Stack) -> None:
 
 def import_agencies(stack: Stack) -> None:
     """Fills the registry with the sample agencies, from this machine, as an operator would."""
-    database = f"postgresql://fieldbridge_intake:for-development-only@{stack.address('postgres')}/fieldbridge_intake"
+    database = f"postgresql://fieldbridge_intake:{stack.password}@{stack.address('postgres')}/fieldbridge_intake"
     ran = subprocess.run(
         [sys.executable, "-m", "services.console", "agencies", "import", str(_AGENCIES)],
         cwd=_TREE,
@@ -367,7 +372,10 @@ def check_prometheus(stack: Stack) -> None:
     api = f"http://{stack.address('prometheus')}/api/v1"
 
     def data(path: str) -> Any:
-        return json.loads(fetch(f"{api}/{path}") or "{}").get("data", {})
+        try:
+            return json.loads(fetch(f"{api}/{path}"))["data"]
+        except (ValueError, KeyError):
+            return {}
 
     def up() -> set[str]:
         targets = data("targets?state=active").get("activeTargets", [])
@@ -395,17 +403,24 @@ def main() -> int:
     began = time.monotonic()
     stack = Stack.prepare(engine)
     say(f"with {engine.program}, project {stack.project}, containers {', '.join(engine.containers)}")
+    passed = False
     try:
         test(stack)
-    except Failed as reason:
+        passed = True
+    except (Failed, KafkaError, OSError) as reason:
         stack.print_logs()
-        say(f"FAILED: {reason}")
-        return 1
-    finally:
+        say(f"FAILED: {reason or type(reason).__name__}")
+    except KeyboardInterrupt:
+        say("INTERRUPTED")
+    try:
         stack.compose("down", "--volumes")
-        say("everything is taken down")
-    say(f"PASSED in {time.monotonic() - began:.0f} s")
-    return 0
+    except Failed as reason:
+        say(f"FAILED to take everything down: {reason}")
+        return 1
+    say(f"everything is taken down, after {time.monotonic() - began:.0f} s")
+    if passed:
+        say("PASSED")
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":

@@ -1,26 +1,16 @@
-"""What is counted and shown: how what a topic says adds up, the order of a story, and which counts may be published.
+"""What each topic says of a request, a partner or an expert, and how it adds up.
 
-Each topic speaks of a request in a view of its own. Views add up with `+`: the later one holds, but for milestones,
-which keep the first time they were reached. Adding is associative, so batches may be cut anywhere.
+Views add up with `+`: what is said last holds, but for milestones, which keep the first time they were reached. Adding
+is associative, so batches may be cut anywhere.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol, Self, TypeVar
 
-from schemas.vocabulary import ExpertId, MatchId, Ori, PartnerId, RequestId, SwornBand
-
-THRESHOLD: Final = 5
-"""Counts of agencies or requests below this are not published. A common choice of statistical offices; our decision."""
-
-SMALL_BANDS: Final = (SwornBand.UNDER_10, SwornBand.FROM_10)
-"""Bands of a small agency: under 50 sworn (domain.md, section 8)."""
-
-PAIRING_TARGET: Final = timedelta(days=10)
-"""From submission to a confirmed match: met in sibling programmes (domain.md, section 2)."""
+from schemas.vocabulary import ExpertId, MatchId, Ori, PartnerId
 
 
 class Step(StrEnum):
@@ -247,154 +237,3 @@ def attempt_of(match_id: MatchId) -> int:
     if found is None:
         raise ValueError(f"a match id ends in /m and a number: {match_id!r}")
     return int(found[1])
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One event of a request's story. `body` is its JSON without the sensitive part, None where it is restricted."""
-
-    topic: str
-    request_id: RequestId
-    sequence: int
-    id: str
-    type: str
-    time: datetime
-    body: str | None
-
-
-_USUAL_ORDER: Final = {
-    name: place
-    for place, name in enumerate(
-        (
-            "request.information_requested.v1",
-            "request.declined.v1",
-            "request.referred_out.v1",
-            "request.accepted.v1",
-            "match.not_found.v1",
-            "match.proposed.v1",
-            "proposal.accepted.v1",
-            "offer.accepted.v1",
-            "proposal.declined.v1",
-            "offer.declined.v1",
-            "match.confirmed.v1",
-            "engagement.not_plannable.v1",
-            "engagement.planned.v1",
-            "plan.changes_requested.v1",
-            "request.amended.v1",
-            "engagement.replanned.v1",
-            "plan.approved.v1",
-            "plan.cleared.v1",
-            "engagement.confirmed.v1",
-            "session.moved.v1",
-            "session.reported.v1",
-            "engagement.delivered.v1",
-            "follow_up.due.v1",
-            "evaluation.returned.v1",
-            "clock.warned.v1",
-            "clock.breached.v1",
-            "request.held.v1",
-            "request.resumed.v1",
-            "request.withdrawn.v1",
-            "request.cancelled.v1",
-            "match.released.v1",
-            "session.cancelled.v1",
-            "engagement.closed.v1",
-            "request.reopened.v1",
-        )
-    )
-}
-
-
-def in_order(lines: Iterable[Line]) -> list[Line]:
-    """The lines of one request as they happened: each topic in its own sequence, topics merged by time.
-
-    Clocks of two workers may differ, so within a topic the sequence is believed before the time. At the same moment
-    what usually causes the other comes first.
-    """
-    queues: dict[str, list[Line]] = {}
-    for line in sorted(lines, key=lambda line: line.sequence, reverse=True):
-        queues.setdefault(line.topic, []).append(line)
-    told: list[Line] = []
-    while queues:
-        topic = min(queues, key=lambda topic: (queues[topic][-1].time, _place(queues[topic][-1]), topic))
-        told.append(queues[topic].pop())
-        if not queues[topic]:
-            del queues[topic]
-    return told
-
-
-def _place(line: Line) -> int:
-    return _USUAL_ORDER.get(line.type, len(_USUAL_ORDER))
-
-
-@dataclass(frozen=True, slots=True)
-class Duration:
-    """How long requests waited, in seconds: how many there are, and the median and 90th percentile."""
-
-    count: int
-    p50: float | None
-    p90: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Overview:
-    """The numbers of the programme as they are, before anything is hidden."""
-
-    steps: Mapping[Step, int]
-    agencies: int
-    small_agencies: int
-    larger_agencies: int
-    topics: Mapping[str, int]
-    states: Mapping[str, int]
-    agency_types: Mapping[str, int]
-    durations: Mapping[str, Duration]
-    matched_in_time: int
-    clocks: Mapping[str, tuple[int, int]]
-    """By service level: requests warned of, and requests that missed it."""
-
-    @property
-    def requests(self) -> int:
-        return sum(self.steps.values())
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """Counts that may be shown. `rest` is the sum of the rows not shown, None where even that would tell too much."""
-
-    rows: tuple[tuple[str, int], ...] = field(default=())
-    rest: int | None = 0
-
-
-def publishable(counts: Mapping[str, int], threshold: int = THRESHOLD) -> Published:
-    """The rows that may be shown beside their total, largest first; all others are summed up, without their names.
-
-    Rows under the threshold are hidden. What is hidden must not be found by subtraction: a single row, rows that are all
-    equal or rows whose sum is under the threshold would be; the smallest rows still shown then join them, all that are
-    equal at a time, until nobody who knows the total, what is shown and this very rule can tell a hidden count.
-    """
-    ranked = sorted(((label, count) for label, count in counts.items() if count > 0), key=lambda row: (-row[1], row[0]))
-    shown = [row for row in ranked if row[1] >= threshold]
-    hidden = [count for _, count in ranked[len(shown) :]]
-    while hidden and shown and not _blurred(hidden, threshold):
-        smallest = shown[-1][1]
-        while shown and shown[-1][1] == smallest:
-            hidden.append(shown.pop()[1])
-    if hidden and sum(hidden) < threshold:
-        return Published((), None)
-    return Published(tuple(shown), sum(hidden))
-
-
-def _blurred(hidden: Sequence[int], threshold: int) -> bool:
-    return sum(hidden) >= threshold and min(hidden) < max(hidden)
-
-
-def share(part: int, rest: int, threshold: int = THRESHOLD) -> float | None:
-    """The part's share of the whole; None where either side is so small that the share would tell who it is."""
-    if part + rest == 0 or 0 < part < threshold or 0 < rest < threshold:
-        return None
-    return part / (part + rest)
-
-
-def enough(waited: Duration, threshold: int = THRESHOLD) -> Duration:
-    """The wait as it may be shown: without percentiles where so few requests waited that they would tell of one."""
-    return waited if waited.count >= threshold else Duration(waited.count, None, None)
