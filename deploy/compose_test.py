@@ -12,6 +12,7 @@ import asyncio
 import csv
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -26,6 +27,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 from urllib.error import HTTPError
+from urllib.parse import quote
 from urllib.request import urlopen
 from uuid import uuid4
 
@@ -38,6 +40,8 @@ from schemas.topics import ENGAGEMENTS, MATCHES, RECEIPTS, REQUESTS, SERVICES, S
 
 _TREE: Final = Path(__file__).resolve().parent.parent
 _AGENCIES: Final = _TREE / "services" / "console" / "data" / "agencies.csv"
+_ALERTS: Final = _TREE / "deploy" / "prometheus" / "alerts.yml"
+_DASHBOARD: Final = _TREE / "deploy" / "grafana" / "dashboards" / "fieldbridge.json"
 _PUBLISHED: Final = ("kafka", "postgres", *SERVICES, "prometheus", "grafana")
 _BUILD_SECONDS: Final = 900.0
 _WAIT_SECONDS: Final = 120.0
@@ -387,10 +391,22 @@ def check_prometheus(stack: Stack) -> None:
     await_that("Prometheus reads all four services", lambda: up() == set(SERVICES), lambda: f"it reads {up()}")
     await_that("Prometheus evaluates every alert", lambda: set(rules()) == {"ok"}, lambda: f"they are {rules()}")
     stack.inside("prometheus", "promtool", "check", "config", "/etc/prometheus/prometheus.yml")
-    for service in SERVICES:
-        metrics = fetch(f"http://{stack.address(service)}/metrics")
-        stack.inside("prometheus", "promtool", "check", "metrics", text=metrics)
-    say(f"Prometheus reads all four services and evaluates {len(rules())} alerts")
+    metrics = {service: fetch(f"http://{stack.address(service)}/metrics") for service in SERVICES}
+    for text in metrics.values():
+        stack.inside("prometheus", "promtool", "check", "metrics", text=text)
+
+    queries = [
+        target["expr"] for panel in json.loads(_DASHBOARD.read_bytes())["panels"] for target in panel.get("targets", ())
+    ]
+    refused = [query for query in queries if "result" not in data(f"query?query={quote(query)}")]
+    if refused:
+        raise Failed(f"Prometheus cannot answer these queries of the dashboard: {refused}")
+    asked = set(re.findall(r"fieldbridge_\w+", " ".join([*queries, _ALERTS.read_text(encoding="utf-8")])))
+    exposed = set(re.findall(r"^# TYPE (\w+)", "\n".join(metrics.values()), flags=re.MULTILINE))
+    unknown = {name for name in asked if name.removesuffix("_bucket") not in exposed}
+    if unknown:
+        raise Failed(f"alerts or dashboard ask for metrics that no service exposes: {sorted(unknown)}")
+    say(f"Prometheus evaluates {len(rules())} alerts and answers {len(queries)} queries of the dashboard")
 
 
 def main() -> int:

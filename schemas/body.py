@@ -6,7 +6,7 @@ the services themselves, so a field nobody knows is passed over: a newer release
 
 from collections.abc import Mapping
 from datetime import date
-from typing import Annotated, ClassVar, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -82,6 +82,7 @@ class Body(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
     TYPE: ClassVar[str]
     TOPIC: ClassVar[str]
+    UNKNOWN_FIELDS: ClassVar[Literal["forbid", "ignore"]]
 
     @property
     def subject(self) -> str:
@@ -93,12 +94,14 @@ class Submission(Body):
     """Said by another system."""
 
     model_config = ConfigDict(extra="forbid")
+    UNKNOWN_FIELDS: ClassVar[Literal["forbid", "ignore"]] = "forbid"
 
 
 class Fact(Body):
     """Published by a service: it has happened."""
 
     model_config = ConfigDict(extra="ignore")
+    UNKNOWN_FIELDS: ClassVar[Literal["forbid", "ignore"]] = "ignore"
 
 
 class Contact(Part):
@@ -220,4 +223,4 @@ def parse(bodies: Mapping[str, type[AnyBody]], event_type: str, data: bytes) -> 
     Raises pydantic.ValidationError where the data breaks the type's schema.
     """
     body = bodies.get(event_type)
-    return None if body is None else body.model_validate_json(data)
+    return None if body is None else body.model_validate_json(data, extra=body.UNKNOWN_FIELDS)

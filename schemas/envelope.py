@@ -121,7 +121,7 @@ def _envelope(attributes: dict[str, str]) -> Envelope:
         subject=_attribute(attributes, "subject") or "",
         time=_time(attributes.get("time")),
         sequence=None if sequence is None else _sequence(sequence),
-        traceparent=traceparent if traceparent is not None and _TRACEPARENT.match(traceparent) else None,
+        traceparent=traceparent if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) else None,
     )
 
 

@@ -7,7 +7,19 @@ import asyncpg
 import typer
 
 from deploy.local.processes import ServerDidNotStart
-from services.console import checking, demo, operating, publishing, registry, simulate, wire
+from services.console import (
+    checking,
+    contracting,
+    demo,
+    operating,
+    parked,
+    publishing,
+    registry,
+    replay,
+    simulate,
+    story,
+    wire,
+)
 from services.console.screen import say
 from services.console.trouble import Trouble
 from services.runtime.database import UnusableDatabase
@@ -33,8 +45,13 @@ app.command(rich_help_panel="Run")(operating.topics)
 app.command(rich_help_panel="Speak to it")(publishing.publish)
 app.command(rich_help_panel="Speak to it")(simulate.simulate)
 app.command(rich_help_panel="Look")(checking.check)
+app.command(rich_help_panel="Look")(story.watch)
+app.command(rich_help_panel="Look")(story.story)
+app.add_typer(parked.app, name="parked", rich_help_panel="Look")
+app.command(rich_help_panel="Data")(replay.replay)
 
 app.add_typer(registry.app, name="agencies", rich_help_panel="Data")
+app.add_typer(contracting.app, name="schemas", rich_help_panel="Data")
 
 
 def main() -> None:

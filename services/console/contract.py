@@ -127,7 +127,13 @@ def _json_schema(topic: str, event_type: str, body: type[Body]) -> Json:
         "title": made.pop("title"),
         "description": made.pop("description"),
     }
-    parts = made.pop("$defs", None)
+    parts: dict[str, Json] | None = made.pop("$defs", None)
+    if parts is not None and body.UNKNOWN_FIELDS == "ignore":
+        # A reader of facts passes over fields it does not know in their parts, too.
+        parts = {
+            name: {rule: said for rule, said in part.items() if rule != "additionalProperties"}
+            for name, part in parts.items()
+        }
     return head | made | ({} if parts is None else {"$defs": parts})
 
 

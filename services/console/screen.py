@@ -13,7 +13,9 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-out: Final = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+_WIDTH_OF_FILES: Final = 160
+
+out: Final = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_FILES)
 """Standard output: what was asked for."""
 err: Final = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 """Standard error: progress and trouble."""

@@ -15,13 +15,13 @@ from schemas.requests import RequestBody
 from schemas.roster import RosterBody
 from schemas.topics import ENGAGEMENTS, MATCHES, RECEIPTS, REQUESTS, ROSTER
 from schemas.vocabulary import Outcome, RequestId
-from services.reporting.decisions import (
+from services.reporting.decisions.story import Line
+from services.reporting.decisions.views import (
     AddsUp,
     Agency,
     EngagementView,
     ExpertView,
     IntakeView,
-    Line,
     MatchView,
     PartnerView,
     ReceiptKind,
@@ -332,7 +332,7 @@ def expert_view(
 
 
 def receipt_kind(body: ReceiptBody) -> ReceiptKind:
-    """Under what a receipt is counted. A type that no contract names is counted as unknown: strangers choose it freely."""
+    """Under what a receipt is counted. Strangers choose types freely: one that no contract names counts as unknown."""
     known = body.submission_type in submissions.BODIES
     return ReceiptKind(
         body.submission_source[:_LONGEST_SOURCE],

@@ -1,4 +1,4 @@
-"""The projections in PostgreSQL: what is saved adds up with what is there, and what is asked is read in one statement."""
+"""The projections in PostgreSQL: what is saved adds up with what is there; what is asked is read in one statement."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -7,20 +7,16 @@ from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar
 
 from schemas.vocabulary import RequestId
-from services.reporting.decisions import (
-    PAIRING_TARGET,
-    SMALL_BANDS,
+from services.reporting.decisions.numbers import PAIRING_TARGET, SMALL_BANDS, Duration, Overview, PartnerLoad
+from services.reporting.decisions.story import Line, in_order
+from services.reporting.decisions.views import (
     Agency,
-    Duration,
     ExpertView,
     IntakeView,
-    Line,
-    Overview,
     PartnerView,
     ReceiptKind,
     RequestView,
     Step,
-    in_order,
 )
 from services.runtime.database import Database, Row
 from services.runtime.service import Known
@@ -305,8 +301,8 @@ async def request_of(db: Database, request_id: RequestId) -> Row | None:
         SELECT request_id, step, ori, agency_name, agency_type, state, sworn_band, topics, urgency,
             CASE WHEN step NOT IN ('accepted', 'unfilled') THEN partner_id END AS partner_id,
             CASE WHEN step NOT IN ('accepted', 'unfilled') THEN expert_ids END AS expert_ids,
-            submitted_at, answered_at, accepted_at, first_proposed_at, match_confirmed_at, first_planned_at, confirmed_at,
-            delivered_at, closed_at
+            submitted_at, answered_at, accepted_at, first_proposed_at, match_confirmed_at, first_planned_at,
+            confirmed_at, delivered_at, closed_at
         FROM request WHERE request_id = $1
         """,
         request_id,
@@ -348,7 +344,18 @@ SELECT
         (SELECT body->>'clock' AS clock,
             count(DISTINCT key) FILTER (WHERE type = 'clock.warned.v1') AS warned,
             count(DISTINCT key) FILTER (WHERE type = 'clock.breached.v1') AS breached
-        FROM story WHERE type IN ('clock.warned.v1', 'clock.breached.v1') GROUP BY clock) AS each) AS clocks
+        FROM story WHERE type IN ('clock.warned.v1', 'clock.breached.v1') GROUP BY clock) AS each) AS clocks,
+    (SELECT json_agg(json_build_array(name, selected, experts, in_hand, capacity) ORDER BY name) FROM partner
+        CROSS JOIN LATERAL (SELECT count(*) AS experts FROM expert
+            WHERE expert.partner_id = partner.partner_id AND listed) AS roster
+        CROSS JOIN LATERAL (SELECT count(*) AS in_hand FROM request
+            WHERE request.partner_id = partner.partner_id
+                AND step IN ('proposed', 'matched', 'planned', 'not_plannable', 'confirmed', 'on_hold')) AS load)
+        AS partners,
+    (SELECT json_object_agg(type, json_build_array(taken, refused)) FROM
+        (SELECT type, coalesce(sum(count) FILTER (WHERE outcome = 'taken'), 0) AS taken,
+            coalesce(sum(count) FILTER (WHERE outcome = 'refused'), 0) AS refused
+        FROM receipt_count GROUP BY type) AS each) AS submissions
 """
 
 
@@ -367,12 +374,19 @@ async def overview(db: Database) -> Overview:
         agency_types=_counts(row["agency_types"]),
         durations={name: Duration(*figures) for name, figures in json.loads(row["durations"]).items()},
         matched_in_time=row["matched_in_time"],
-        clocks={clock: (warned, missed) for clock, (warned, missed) in json.loads(row["clocks"] or "{}").items()},
+        clocks=_pairs(row["clocks"]),
+        partners=[PartnerLoad(*load) for load in json.loads(row["partners"] or "[]")],
+        submissions=_pairs(row["submissions"]),
     )
 
 
 def _counts(text: str | None) -> dict[str, int]:
     return json.loads(text) if text is not None else {}
+
+
+def _pairs(text: str | None) -> dict[str, tuple[int, int]]:
+    found: dict[str, list[int]] = json.loads(text) if text is not None else {}
+    return {label: (one, other) for label, (one, other) in found.items()}
 
 
 async def clear(db: Database) -> None:

@@ -160,7 +160,7 @@ def _changes(known: Knowledge, results: Iterable[tuple[Engagement, Result]]) -> 
 
 
 def _booked_now(known: Knowledge, before: Engagement, after: Engagement) -> dict[ExpertId, Booked]:
-    """What is booked of the experts whose calendars are at hand, if this engagement books other sessions than before."""
+    """What is booked of the experts at hand, where this engagement takes other time of them than before."""
     if after.outstanding == before.outstanding:
         return {}
     concerned = {expert_id for session in before.outstanding + after.outstanding for expert_id in session.expert_ids}

@@ -66,7 +66,7 @@ async def load(db: Database, events: Sequence[Event[Any]]) -> Knowledge:
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """Whom a batch speaks of: requests, those of them that may be planned, experts of matches, experts of the roster."""
+    """Whom a batch speaks of: requests, those that may be planned, experts of matches, experts of the roster."""
 
     requests: set[RequestId]
     planning: set[RequestId]

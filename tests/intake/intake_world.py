@@ -100,6 +100,32 @@ def profile(partner_id: str = "IACP", **given: object) -> Parts:
     return usual | given
 
 
+FIELDS: dict[type[Body], dict[str, object]] = {
+    said.ReopeningAsked: {"reason": "more"},
+    said.ProposalAccepted: {"match_id": "R-1/m1"},
+    said.ProposalDeclined: {"match_id": "R-1/m1", "reason": "no"},
+    said.OfferAccepted: {"match_id": "R-1/m1"},
+    said.OfferDeclined: {"match_id": "R-1/m1", "reason": "no"},
+    said.PlanApproved: {"plan_version": 1},
+    said.PlanChangesAsked: {"plan_version": 1, "reason": "later"},
+    said.PlanCleared: {"plan_version": 1},
+    said.SessionReported: {"session_id": "R-1/s1.1", "held_on": "2026-05-05"},
+    said.EvaluationReturned: {"goals_met": True, "satisfaction": 5},
+    said.RequestRuled: {"ruling": "cancel", "reason": "no funds"},
+    said.HoldAsked: {"reason": "wait"},
+    said.AmendmentSubmitted: {"changes": {"urgency": "soon"}},
+    said.PartnerApplied: {"partner_id": "IACP", "name": "Chiefs", "acronym": "IACP", "capacity": 3},
+    said.ApplicationRuled: {"partner_id": "IACP", "selected": True},
+    said.ExpertListed: {"expert_id": "X-9", "profile": profile()},
+    said.ExpertChanged: {"expert_id": "X-1", "profile": profile(load_limit=1)},
+    said.ExpertRetired: {"expert_id": "X-1"},
+    said.AvailabilityChanged: {"expert_id": "X-1", "unavailable": []},
+    said.ConflictDisclosed: {"conflict_id": "C-9", "expert_id": "X-1", "ori": ORI, "kind": "family"},
+    said.ConflictWaived: {"conflict_id": "C-1"},
+}
+"""What each kind of submission says besides its actor and subject."""
+
+
 def say(kind: type[Body], actor: Parts, /, **given: object) -> Body:
     """A submission of this kind about the request, partner or expert that the other parts name."""
     subject = {"request_id": REQUEST} if issubclass(kind, said.OnRequest) else {}

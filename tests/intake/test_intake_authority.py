@@ -8,7 +8,19 @@ from schemas import receipts
 from schemas import submissions as said
 from schemas.body import Body
 from schemas.vocabulary import AgencyType, ConflictKind, Ori
-from tests.intake.intake_world import ORI, World, agency, executive, kinds, office, partner, profile, say, submission
+from tests.intake.intake_world import (
+    FIELDS,
+    ORI,
+    World,
+    agency,
+    executive,
+    kinds,
+    office,
+    partner,
+    profile,
+    say,
+    submission,
+)
 
 ROLES = ("agency_executive", "point_of_contact", "partner", "expert", "programme_office")
 OWN = {
@@ -52,30 +64,6 @@ MAY: dict[type[Body], set[str]] = {
     said.ConflictWaived: EXECUTIVE,
 }
 """The rule as the brief of the programme states it: which role may say what for the agency or partner concerned."""
-
-FIELDS: dict[type[Body], dict[str, object]] = {
-    said.ReopeningAsked: {"reason": "more"},
-    said.ProposalAccepted: {"match_id": "R-1/m1"},
-    said.ProposalDeclined: {"match_id": "R-1/m1", "reason": "no"},
-    said.OfferAccepted: {"match_id": "R-1/m1"},
-    said.OfferDeclined: {"match_id": "R-1/m1", "reason": "no"},
-    said.PlanApproved: {"plan_version": 1},
-    said.PlanChangesAsked: {"plan_version": 1, "reason": "later"},
-    said.PlanCleared: {"plan_version": 1},
-    said.SessionReported: {"session_id": "R-1/s1.1", "held_on": "2026-05-05"},
-    said.EvaluationReturned: {"goals_met": True, "satisfaction": 5},
-    said.RequestRuled: {"ruling": "cancel", "reason": "no funds"},
-    said.HoldAsked: {"reason": "wait"},
-    said.AmendmentSubmitted: {"changes": {"urgency": "soon"}},
-    said.PartnerApplied: {"partner_id": "IACP", "name": "Chiefs", "acronym": "IACP", "capacity": 3},
-    said.ApplicationRuled: {"partner_id": "IACP", "selected": True},
-    said.ExpertListed: {"expert_id": "X-9", "profile": profile()},
-    said.ExpertChanged: {"expert_id": "X-1", "profile": profile(load_limit=1)},
-    said.ExpertRetired: {"expert_id": "X-1"},
-    said.AvailabilityChanged: {"expert_id": "X-1", "unavailable": []},
-    said.ConflictDisclosed: {"conflict_id": "C-9", "expert_id": "X-1", "ori": ORI, "kind": "family"},
-    said.ConflictWaived: {"conflict_id": "C-1"},
-}
 
 
 def world_at(kind: type[Body]) -> World:

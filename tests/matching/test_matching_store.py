@@ -1,25 +1,27 @@
 """Matching on real PostgreSQL: what is saved is what is loaded, and a round sees what it has to."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
 from schemas.matches import MatchBody, MatchConfirmed, MatchNotFound, MatchProposed, MatchReleased
 from schemas.vocabulary import ConflictKind, DateWindow
 from services.matching import store
-from services.matching.app import service
+from services.matching.handlers import decide, decide_round
 from services.matching.store import Body
-from services.runtime.database import Connection, Contention
-from tests.conftest import OpenDatabase
+from services.runtime.database import Connection, Contention, connect
+from tests.conftest import OpenDatabase, empty
 from tests.matching.matching_builders import (
     NOW,
     TODAY,
+    World,
     accepted,
     agency_accepts,
     agency_declines,
     amended,
-    closed,
     declared,
     delivered,
     event,
@@ -28,6 +30,7 @@ from tests.matching.matching_builders import (
     partner_accepts,
     reopened,
     resumed,
+    retired,
     selected,
     suspended,
     unavailable,
@@ -38,42 +41,219 @@ from tests.matching.matching_builders import (
 ROSTER = (selected("IACP"), selected("NOBLE"), listed("E1", "IACP"), listed("E2", "NOBLE"))
 
 
-async def hear(db: Connection, *bodies: Body) -> Sequence[MatchBody]:
+async def hear(db: Connection, *bodies: Body) -> list[MatchBody]:
     """A batch of events as the runtime handles it: load, decide one by one, save."""
-    decider = service().decider
     facts: list[MatchBody] = []
     async with db.transaction():
         events = [event(body) for body in bodies]
-        known = await decider.load(db, events)
-        done = store.Known()
+        known, done = await store.load(db, events), store.Known()
         for one in events:
-            changes, news = decider.decide(known, one)
+            changes, news = decide(known, one)
             known.absorb(changes)
             done.absorb(changes)
-            facts.extend(news)  # pyright: ignore[reportArgumentType]
-        await decider.save(db, done)
+            facts.extend(news)
+        await store.save(db, done)
     return facts
 
 
-async def run_round(db: Connection, now: datetime = NOW) -> Sequence[MatchBody] | None:
-    """A round as the runtime runs it, or None where there was nothing to do."""
-    [matching] = service().rounds
+async def has_news(db: Connection, now: datetime = NOW) -> bool:
+    """Whether a round would have anything to look at."""
     async with db.transaction():
-        board = await matching.load(db, now)
-        if board is None:
-            return None
-        changes, facts = matching.decide(board, now)
-        await matching.save(db, changes)
-    return facts  # pyright: ignore[reportReturnType]
+        return await store.load_board(db, now) is not None
+
+
+async def run_round(db: Connection, now: datetime = NOW) -> list[MatchBody]:
+    """A round as the runtime runs it."""
+    async with db.transaction():
+        board = await store.load_board(db, now)
+        assert board is not None
+        changes, facts = decide_round(board, now)
+        await store.save(db, changes)
+    return list(facts)
 
 
 async def test_a_request_goes_from_the_pool_to_a_confirmed_match(open_database: OpenDatabase) -> None:
     db = await open_database("matching")
     await hear(db, *ROSTER, accepted("R1"))
-    [proposed] = await run_round(db) or ()
+    [proposed] = await run_round(db)
     assert isinstance(proposed, MatchProposed)
     assert proposed.match_id == "R1/m1"
     assert await hear(db, agency_accepts("R1/m1")) == []
     [confirmed] = await hear(db, partner_accepts("R1/m1", proposed.partner_id))
     assert isinstance(confirmed, MatchConfirmed)
     assert confirmed.expert_ids == (proposed.experts[0].expert_id,)
+
+
+async def stored(db: Connection) -> list[object]:
+    """Everything matching knows, as load gives it."""
+    requests = [row["request_id"] for row in await db.fetch("SELECT request_id FROM pool")]
+    experts = [row["expert_id"] for row in await db.fetch("SELECT expert_id FROM expert")]
+    partners = [row["partner_id"] for row in await db.fetch("SELECT partner_id FROM partner")]
+    events = [
+        *[event(withdrawn(one)) for one in requests],
+        *[event(retired(one)) for one in experts],
+        *[event(suspended(one)) for one in partners],
+    ]
+    known = await store.load(db, events)
+    return [known.requests, known.experts, known.partners]
+
+
+async def test_what_is_saved_is_what_is_loaded(open_database: OpenDatabase) -> None:
+    """The same story told to the database, one batch an event, and to a dictionary."""
+    db = await open_database("matching")
+    world = World()
+    days_off = DateWindow(TODAY, TODAY + timedelta(days=3))
+    story: list[Body | None] = [
+        *ROSTER,
+        unavailable("E2", days_off),
+        declared("C1", "MO0480000", expert_id="E1"),
+        declared("C2", kind=ConflictKind.BARGAINING, partner_id="NOBLE"),
+        waived("C2", partner_id="NOBLE"),
+        accepted("R1"),
+        accepted("R2", blackouts=(days_off,)),
+        held("R3"),
+        delivered("R4/m1"),
+        None,
+        agency_declines("R1/m1"),
+        agency_accepts("R2/m1"),
+        None,
+        amended("R1"),
+        withdrawn("R2"),
+        reopened("R2"),
+        None,
+    ]
+    for body in story:
+        if body is None:
+            world.round()
+            await run_round(db)
+        else:
+            world.hear(body)
+            await hear(db, body)
+    requests, experts, partners = await stored(db)
+    assert unversioned(requests) == unversioned(world.known.requests)
+    assert unversioned(experts) == unversioned(world.known.experts)
+    assert unversioned(partners) == unversioned(world.known.partners)
+
+
+def unversioned(part: Any) -> dict[str, object]:
+    return {key: replace(one, version=0) for key, one in part.items()}
+
+
+async def test_a_batch_is_decided_as_its_events_one_by_one_are(open_database: OpenDatabase) -> None:
+    db = await open_database("matching")
+    story = (*ROSTER, accepted("R1"), accepted("R2"), held("R2"), amended("R1"), resumed("R2"), withdrawn("R1"))
+    await hear(db, *story)
+    together = await stored(db)
+    await empty(db)
+    for body in story:
+        await hear(db, body)
+    apart = await stored(db)
+    assert [unversioned(part) for part in together] == [unversioned(part) for part in apart]
+
+
+async def test_two_workers_that_write_the_same_new_row_do_not_both_succeed(open_database: OpenDatabase) -> None:
+    """A row that is not there yet cannot be locked; its version tells the second writer."""
+    db = await open_database("matching")
+    one, other = event(accepted("R1")), event(held("R1"))
+    known = await store.load(db, [one]), await store.load(db, [other])
+    await store.save(db, decide(known[0], one)[0])
+    with pytest.raises(Contention):
+        await store.save(db, decide(known[1], other)[0])
+
+
+async def test_a_round_with_nothing_new_does_nothing(open_database: OpenDatabase) -> None:
+    db = await open_database("matching")
+    assert not await has_news(db)
+    await hear(db, *ROSTER, accepted("R1"))
+    assert len(await run_round(db)) == 1
+    assert not await has_news(db)
+    await hear(db, agency_accepts("R1/m1"))
+    assert not await has_news(db), "an answer frees nobody"
+
+
+async def test_who_was_not_found_is_tried_again_when_the_roster_changes_or_the_day_does(
+    open_database: OpenDatabase,
+) -> None:
+    db = await open_database("matching")
+    await hear(db, selected(), accepted("R1"), accepted("R2"), held("R2"))
+    assert [type(fact) for fact in await run_round(db)] == [MatchNotFound]
+    assert not await has_news(db)
+    assert await run_round(db, NOW + timedelta(days=1)) == [], "looked at, with nothing new to say"
+    assert not await has_news(db, NOW + timedelta(days=1))
+    await hear(db, listed("E1"))
+    [fact] = await run_round(db, NOW + timedelta(days=1))
+    assert isinstance(fact, MatchProposed)
+
+
+async def test_who_was_not_found_is_tried_again_when_load_comes_free(open_database: OpenDatabase) -> None:
+    db = await open_database("matching")
+    await hear(db, selected(), listed("E1", load_limit=1), accepted("R1"))
+    await run_round(db)
+    await hear(db, accepted("R2", ori="MO0480000"))
+    assert [type(fact) for fact in await run_round(db)] == [MatchNotFound]
+    await hear(db, agency_accepts("R1/m1"), partner_accepts("R1/m1"), delivered("R1/m1"))
+    [fact] = await run_round(db)
+    assert isinstance(fact, MatchProposed)
+    assert fact.request_id == "R2"
+
+
+async def test_load_is_what_is_active_and_nothing_else(open_database: OpenDatabase) -> None:
+    db = await open_database("matching")
+    await hear(
+        db, selected(), listed("E1", load_limit=3), *(accepted(f"R{nth}", f"IL01600{nth:02}") for nth in range(6))
+    )
+    facts = await run_round(db)
+    proposals = [fact for fact in facts if isinstance(fact, MatchProposed)]
+    assert len(proposals) == 3
+    assert await store.expert_load(db) == {("held",): 3, ("limit",): 3}
+    assert await store.partner_load(db) == {("held",): 3, ("limit",): 100}
+    await hear(db, withdrawn(proposals[0].request_id), delivered(proposals[1].match_id))
+    assert await store.expert_load(db) == {("held",): 1, ("limit",): 3}
+    assert await store.requests_by_step(db) == {("proposed",): 1, ("waiting",): 3, ("ended",): 2}
+    again = [fact for fact in await run_round(db) if isinstance(fact, MatchProposed)]
+    assert len(again) == 2
+
+
+async def test_an_expert_is_checked_again_for_all_that_is_active_and_no_more(open_database: OpenDatabase) -> None:
+    db = await open_database("matching")
+    await hear(db, selected(), listed("E1"), accepted("R1"), accepted("R2", "MO0480000"), accepted("R3", "WI0410000"))
+    assert len(await run_round(db)) == 3
+    await hear(db, delivered("R3/m1"))
+    await run_round(db)
+    await hear(db, declared("C1", "IL0160000", expert_id="E1"), declared("C2", "WI0410000", expert_id="E1"))
+    [fact] = await run_round(db)
+    assert isinstance(fact, MatchReleased)
+    assert fact.match_id == "R1/m1"
+
+
+async def test_a_conflict_that_is_declared_while_a_round_runs_is_checked_by_the_next(
+    open_database: OpenDatabase, database_urls: dict[str, str]
+) -> None:
+    db = await open_database("matching")
+    await hear(db, selected(), listed("E1"))
+    await run_round(db)
+    await hear(db, accepted("R1"))
+    other = await connect(database_urls["matching"])
+    async with db.transaction():
+        board = await store.load_board(db, NOW)
+        assert board is not None
+        await hear(other, declared("C1", expert_id="E1"))
+        changes, facts = decide_round(board, NOW)
+        await store.save(db, changes)
+    await other.close()
+    assert [type(fact) for fact in facts] == [MatchProposed]
+    assert [type(fact) for fact in await run_round(db)] == [MatchReleased]
+
+
+async def test_a_pool_larger_than_a_round_is_matched_in_several_the_first_due_first(
+    open_database: OpenDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MOST_REQUESTS", 2)
+    db = await open_database("matching")
+    await hear(db, *(accepted(f"R{nth}", f"IL01600{nth:02}", NOW - timedelta(hours=nth)) for nth in range(5)))
+    rounds = [await run_round(db) for _ in range(3)]
+    assert [[fact.subject for fact in facts] for facts in rounds] == [["R4", "R3"], ["R2", "R1"], ["R0"]]
+    await hear(db, selected(), listed("E1", load_limit=3))
+    rounds = [await run_round(db) for _ in range(3)]
+    proposals = [[fact.subject for fact in facts if isinstance(fact, MatchProposed)] for facts in rounds]
+    assert proposals == [["R4", "R3"], ["R2"], []]

@@ -1,4 +1,4 @@
-"""Lives of requests as logs of events, each with the step a reader of the whole life would name: the oracle of reporting.
+"""Lives of requests as logs of events, each with the step that a reader of the whole life would name: an oracle.
 
 A life is told in the order of causes, one action after the other; the events of one action share one time. The step is
 what the action just told means, found without looking at sequences, attempts or counters.

@@ -3,15 +3,13 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import reduce
 from itertools import permutations
 from operator import add
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -25,36 +23,17 @@ from schemas.topics import SUBMISSIONS, TOPICS
 from schemas.vocabulary import ExpertId, PartnerId, RequestId
 from services.reporting import handlers, store
 from services.reporting.app import service
-from services.reporting.decisions import RequestView, Step
+from services.reporting.decisions.views import RequestView, Step
 from services.runtime.database import Connection
 from services.runtime.service import Event
 from tests.reporting.lives import BEGIN, SECRET, Happening, Life, in_batches, interleaved, lives
-
-OpenDatabase = Callable[[str], Awaitable[Connection]]
+from tests.reporting.reading import PARSE, OpenDatabase, read, read_all
 
 EXAMPLES = sorted(
     path
     for path in (Path(schemas.__file__).parent / "examples").glob("*/*.json")
     if path.parent.name != SUBMISSIONS.name
 )
-PARSE = {reads.topic.name: reads.parse for reads in handlers.READS}
-
-
-async def read(db: Connection, batch: Sequence[Happening]) -> None:
-    """Does with a batch what the runtime does: load, decide one by one, save, in one transaction."""
-    async with db.transaction():
-        known = await handlers.load(db, [])
-        for event in batch:
-            body = PARSE[event.topic](event.envelope, event.data)
-            changes, facts = handlers.decide(known, Event(event.topic, event.envelope, body, datetime.now(UTC)))
-            assert facts == ()
-            known.absorb(changes)
-        await store.save(db, known)
-
-
-async def read_all(db: Connection, batches: Iterable[Sequence[Happening]]) -> None:
-    for batch in batches:
-        await read(db, batch)
 
 
 async def steps(db: Connection) -> dict[str, str]:
@@ -267,9 +246,9 @@ async def test_receipts_are_counted_by_source_type_and_outcome_over_batches(open
     receipts: list[Happening] = []
     for number in range(30):
         source, kind = f"/portal/{number % 2}", ("request.submitted.v1", "withdrawal.asked.v1")[number % 3 == 0]
-        common = {"submission_source": source, "submission_id": str(number), "submission_type": kind}
-        body = SubmissionRefused(**common, reason="No.") if number % 5 == 0 else SubmissionTaken(**common)
-        receipts.append(receipt(number, body))
+        taken = SubmissionTaken(submission_source=source, submission_id=str(number), submission_type=kind)
+        refused = SubmissionRefused(**taken.model_dump(), reason="No.")
+        receipts.append(receipt(number, refused if number % 5 == 0 else taken))
     await read_all(db, in_batches(receipts, Random(1), most=7))
     rows = await db.fetch("SELECT source, type, outcome, count FROM receipt_count")
     expected = Counter(
@@ -302,16 +281,15 @@ async def test_types_that_strangers_invent_are_counted_as_one_and_long_sources_a
     assert tuple(row.values()) == ("ß" * 512, "unknown", "refused", 20)
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("example", examples(), ids=lambda example: f"{example.topic}/{example.envelope.type}")
 async def test_no_example_leaves_contact_data_or_narrative_in_any_table(
-    open_database: OpenDatabase, path: Path
+    open_database: OpenDatabase, example: Happening
 ) -> None:
-    envelope, data = read_structured(path.read_bytes())
     db = await open_database("reporting")
-    await read(db, [Happening(path.parent.name, envelope, data)])
+    await read(db, [example])
     held = await everything(db)
     assert "sensitive" not in held
-    for secret in texts(json.loads(data).get("sensitive")):
+    for secret in texts(json.loads(example.data).get("sensitive")):
         assert secret not in held
 
 
@@ -326,7 +304,7 @@ async def everything(db: Connection) -> str:
 def texts(part: Any) -> list[str]:
     """All texts in a part of a body."""
     if isinstance(part, dict):
-        return [text for member in part.values() for text in texts(member)]
+        return [text for member in cast("dict[str, Any]", part).values() for text in texts(member)]
     return [part] if isinstance(part, str) else []
 
 

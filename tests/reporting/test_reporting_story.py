@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.vocabulary import RequestId
-from services.reporting.decisions import Line, in_order
+from services.reporting.decisions.story import Line, in_order
 from tests.reporting.lives import BEGIN, Happening, Life, lives
 
 SEEDS = st.integers(0, 10_000)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.reporting.decisions import Published, publishable, share
+from services.reporting.decisions.numbers import Published, publishable, share
 
 COUNTS = st.dictionaries(st.text(min_size=1, max_size=3), st.integers(0, 40), max_size=12)
 

@@ -286,7 +286,7 @@ def test_a_refusal_says_for_every_mode_what_stands_in_the_way() -> None:
     )
     away = expert(unavailable=[days("2026-12-10", "2026-12-31")], modes=[DeliveryMode.ON_SITE_CONSULTATION])
     visit, analysis = refusals(asked, away)
-    # A visit is 3 days after a call on the 1st at the earliest: from the 4th on only the week without the expert is open.
+    # A visit is 3 days after a call on the 1st at the earliest; after the 4th only the week without the expert is open.
     assert "no room for 'Consultation on site' (2 days in a row from 2026-12-01 on, 3 to 60 days after" in visit
     assert "Of the 18 days from 2026-12-01 to 2026-12-18, 4 are weekends or federal holidays" in visit
     assert "5 more are blacked out by the agency" in visit

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from itertools import combinations
+from datetime import timedelta
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_a_request_is_planned_confirmed_delivered_and_closed() -> None:
 
 def test_the_whole_life_ends_the_same_in_every_interleaving_and_says_the_same() -> None:
     ends = all_ends((accepted(), approved(), cleared(), *REPORTS, evaluated()), (confirmed(),), (listed(),))
-    assert len(ends) == 90
+    assert len(ends) == 9 * 8
     for world in ends:
         assert types(world.facts) == [
             "engagement.planned",
@@ -353,8 +354,7 @@ def test_the_follow_up_is_due_a_month_after_delivery_and_said_once() -> None:
     world.hears(*WHOLE_LIFE)
     reminder = service().rounds[0]
     changes, facts = reminder.decide(world.known, NOW)
-    assert [fact.TYPE for fact in facts] == ["follow_up.due.v1"]
-    assert (facts[0].due - NOW).days == 30
+    assert facts == [engagements.FollowUpDue(request_id=ONE, due=NOW + timedelta(days=30))]
     world.known.absorb(changes)
     assert reminder.decide(world.known, NOW)[1] == []
 
@@ -376,7 +376,7 @@ def assert_every_session_is_accounted_for(world: World) -> None:
         plans = [plan for plan in world.plans() if plan.request_id == request_id]
         replaced = {
             session.session_id
-            for plan, following in zip(plans, plans[1:], strict=False)
+            for plan, following in pairwise(plans)
             if isinstance(following, engagements.EngagementReplanned)
             for session in plan.sessions
         }
@@ -400,7 +400,7 @@ SOUP = st.one_of(
     ),
     st.builds(approved, st.integers(1, 4), st.sampled_from([ONE, TWO])),
     st.builds(cleared, st.integers(1, 4), st.sampled_from([ONE, TWO])),
-    st.builds(lambda version, nth: reported(f"R1/s{version}.{nth}"), st.integers(1, 3), st.integers(1, 3)),
+    st.builds(reported, st.sampled_from([f"R1/s{version}.{nth}" for version in (1, 2, 3) for nth in (1, 2, 3)])),
     st.builds(withdrawn, st.sampled_from([ONE, TWO])),
     st.builds(other_dates, st.integers(1, 3), st.sampled_from([None, SPRING, WINTER])),
     st.sampled_from([held(), resumed(), cancelled(), evaluated(), reopened(SPRING), amended(SPRING)]),
@@ -426,7 +426,8 @@ def test_whatever_comes_in_whatever_order_the_facts_stay_in_order_and_nobody_is_
         assert versions == list(range(1, len(versions) + 1))
         for nth, fact in enumerate(facts):
             if isinstance(fact, engagements.EngagementConfirmed):
-                assert {approved(fact.plan_version, request_id), cleared(fact.plan_version, request_id)} <= set(heard)
+                assert approved(fact.plan_version, request_id) in heard
+                assert cleared(fact.plan_version, request_id) in heard
                 assert any(
                     isinstance(earlier, engagements.Plan) and earlier.plan_version == fact.plan_version
                     for earlier in facts[:nth]

@@ -23,8 +23,8 @@ from services.matching.decisions.affinity import BEST
 from services.matching.decisions.bench import Whole
 
 LOAD_WEIGHT: Final = 250
-"""Cost of a full load; an empty one is free, those between are in proportion. As each further request of an expert costs
-more, an optimal flow spreads load evenly among experts who fit equally well."""
+"""Cost of a full load; an empty one is free, those between are in proportion. As each further request of an expert
+costs more, an optimal flow spreads load evenly among experts who fit equally well."""
 RECENCY_WEIGHT: Final = 50
 """Greatest cost of an expert for having been proposed a moment ago."""
 NOBODY: Final = -1

@@ -1,4 +1,4 @@
-"""Who may be proposed for a request at all: hard rules, in a fixed order so that whoever is ruled out has a first reason."""
+"""Who may be proposed for a request at all: hard rules, in an order that gives whoever is ruled out a first reason."""
 
 from dataclasses import dataclass
 from datetime import date

@@ -28,6 +28,17 @@ class Duration:
 
 
 @dataclass(frozen=True, slots=True)
+class PartnerLoad:
+    """A partner's experts on the roster, and the requests it has in hand beside the most it may have at a time."""
+
+    name: str
+    selected: bool
+    experts: int
+    in_hand: int
+    capacity: int
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The numbers of the programme as they are, before anything is hidden."""
 
@@ -42,6 +53,9 @@ class Overview:
     matched_in_time: int
     clocks: Mapping[str, tuple[int, int]]
     """By service level: requests warned of, and requests that missed it."""
+    partners: Sequence[PartnerLoad]
+    submissions: Mapping[str, tuple[int, int]]
+    """By type: how many were taken, and how many refused."""
 
     @property
     def requests(self) -> int:
@@ -59,9 +73,9 @@ class Published:
 def publishable(counts: Mapping[str, int], threshold: int = THRESHOLD) -> Published:
     """The rows that may be shown beside their total, largest first; all others are summed up, without their names.
 
-    Rows under the threshold are hidden. What is hidden must not be found by subtraction: a single row, rows that are all
-    equal or rows whose sum is under the threshold would be; the smallest rows still shown then join them, all that are
-    equal at a time, until nobody who knows the total, what is shown and this very rule can tell a hidden count.
+    Rows under the threshold are hidden. What is hidden must not be found by subtraction, as a single row would be, or
+    rows that are all equal, or rows whose sum is under the threshold. The smallest rows still shown then join them, all
+    that are equal at a time, until nobody who knows the total, what is shown and this very rule can tell a hidden one.
     """
     ranked = sorted(((label, count) for label, count in counts.items() if count > 0), key=lambda row: (-row[1], row[0]))
     shown = [row for row in ranked if row[1] >= threshold]

@@ -28,7 +28,7 @@ class NoRoom:
 
 
 def place(stages: Sequence[Stage]) -> tuple[int, ...] | NoRoom:
-    """The day on which each session starts: earliest finish, then least idle time between, then each as early as can be."""
+    """The day on which each session starts: earliest finish, then least idle time, then each as early as can be."""
     if not stages:
         return ()
     reachable: list[DaySet] = []
