@@ -134,7 +134,7 @@ class _Upsert(Generic[V]):
 
     async def save(self, db: Database, views: Mapping[str, V]) -> None:
         if views:
-            keys = sorted(views)
+            keys = list(views)
             arrays: list[list[Any]] = [keys]
             for part in self._parts:
                 said = [part.of_view(views[key]) for key in keys]

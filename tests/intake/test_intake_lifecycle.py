@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas import requests
@@ -330,12 +330,24 @@ def test_a_wish_to_reopen_may_be_heard_before_the_closing_it_follows(asked_on: f
     assert end(news)[0] is (Step.ACCEPTED if reopened else Step.CLOSED)
 
 
+@example([REOPENING, HOLD])
+@example([REOPENING, HOLD, REOPENING])
 @given(st.lists(st.sampled_from([WITHDRAWAL, CANCEL, HOLD, RESUME, REOPENING, PROPOSAL]), max_size=5))
 def test_wherever_the_closing_falls_among_submissions_the_request_ends_in_the_same_step(bodies: list[Body]) -> None:
     spoken: list[Moment] = [(body, NOW + timedelta(hours=n + 1)) for n, body in enumerate(bodies)]
     closing = (closed(), NOW + timedelta(minutes=30))  # happened before all of them, heard at any time
     ends = {end([*spoken[:n], closing, *spoken[n:]])[0] for n in range(len(spoken) + 1)}
     assert len(ends) == 1
+
+
+def test_a_hold_put_on_between_the_wish_and_the_late_news_of_the_closing_is_published_again_after_the_reopening() -> (
+    None
+):
+    world = at_step(Step.ACCEPTED)
+    for body, moment in ((REOPENING, NOW + days(1)), (HOLD, NOW + days(2)), (closed(), NOW)):
+        world.hear(body, moment)
+    assert kinds(world.said) == ["request.held.v1", "request.reopened.v1", "request.held.v1"]
+    assert world.request.step is Step.ON_HOLD
 
 
 def test_every_order_of_two_withdrawals_a_cancellation_and_a_closing_leaves_no_topic_taken() -> None:

@@ -1,6 +1,5 @@
 """Matching on real PostgreSQL: what is saved is what is loaded, and a round sees what it has to."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any

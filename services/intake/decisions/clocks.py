@@ -75,5 +75,5 @@ def is_business_day(day: date) -> bool:
 
 @cache
 def _federal_holidays(year: int) -> frozenset[date]:
-    # New Year's Day on a Saturday is observed on the last day of the year before.
-    return frozenset(holidays.country_holidays("US", years=(year, year + 1)))
+    # Days on which they are observed are among them, also New Year's Day of the next year on 31 December.
+    return frozenset(holidays.country_holidays("US", years=year))
