@@ -33,7 +33,8 @@ from schemas.vocabulary import (
 
 _ID = StringConstraints(pattern=ID_PATTERN, max_length=80)
 
-RequestKey = Annotated[RequestId, _ID]
+RequestKey = Annotated[RequestId, StringConstraints(pattern=ID_PATTERN, max_length=60)]
+"""Shorter than other ids: those of its matches and sessions begin with it."""
 MatchKey = Annotated[MatchId, _ID]
 SessionKey = Annotated[SessionId, _ID]
 PartnerKey = Annotated[PartnerId, _ID]

@@ -66,6 +66,19 @@ class DeliveryMode(StrEnum):
     RESOURCE_REFERRAL = "resource_referral"
 
 
+ON_SITE_MODES = frozenset(
+    {
+        DeliveryMode.IN_PERSON_TRAINING,
+        DeliveryMode.TRAIN_THE_TRAINER,
+        DeliveryMode.MEETING_FACILITATION,
+        DeliveryMode.ON_SITE_CONSULTATION,
+        DeliveryMode.PEER_EXCHANGE,
+        DeliveryMode.STRATEGIC_PLANNING,
+    }
+)
+"""Modes for which the expert travels to the agency: matching weighs the distance, scheduling the days of travel."""
+
+
 class Urgency(StrEnum):
     """How soon the agency needs help; `critical` follows a mass-casualty event or unrest."""
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Annotated, Final
 
@@ -11,6 +12,7 @@ import typer
 from schemas.topics import TOPICS
 from services.console import wire
 from services.console.screen import AsJson, out, progress, say, show_json, table
+from services.console.stack import pausing
 from services.console.surroundings import Stack, here
 from services.console.trouble import Trouble
 from services.reporting import store
@@ -51,7 +53,8 @@ def replay(
     """Make reporting's tables anew from the log, and say whether they are the same. Exit status 1 if they are not."""
     if service != _REPLAYABLE:
         raise Trouble(f"Only reporting can be replayed: {service} would decide and publish everything again.")
-    done = asyncio.run(_replay(here().stack(), wait))
+    surroundings = here()
+    done = asyncio.run(_replay(surroundings.home, surroundings.stack(), wait))
     if as_json:
         show_json({"events": done.events, "seconds": done.seconds, "identical": done.identical, "tables": done.after})
     else:
@@ -73,7 +76,7 @@ def replay(
         raise typer.Exit(1)
 
 
-async def _replay(stack: Stack, seconds: float) -> Replayed:
+async def _replay(home: Path, stack: Stack, seconds: float) -> Replayed:
     deadline = monotonic() + seconds
     connection = await database.connect(stack.database(_REPLAYABLE))
     try:
@@ -88,9 +91,11 @@ async def _replay(stack: Stack, seconds: float) -> Replayed:
                 ends = await logs.ends()
                 before = await store.digest(connection)
                 began = monotonic()
-                async with connection.transaction():
-                    await connection.execute(_FORGET)
-                    await store.clear(connection)
+                # A reader that has nothing to read would not notice that its positions are gone.
+                with pausing(home, _REPLAYABLE, say):
+                    async with connection.transaction():
+                        await connection.execute(_FORGET)
+                        await store.clear(connection)
                 await _caught_up(connection, logs, deadline, tell)
                 took = monotonic() - began
         comparable = await _unchanged(stack, ends)

@@ -168,9 +168,12 @@ def summary(result: Result) -> Table:
 
 
 async def registry(stack: Stack) -> list[Agency]:
-    """The active agencies of the stack's registry. Raises Trouble."""
+    """The agencies of the stack's registry that are active, and those that are not eligible as they are. Raises Trouble."""
     async with asking(stack, "intake") as db:
-        rows = await db.fetch("SELECT ori, agency_type, state FROM agency WHERE active ORDER BY ori")
+        rows = await db.fetch(
+            "SELECT ori, agency_type, state FROM agency "
+            "WHERE active OR agency_type IN ('federal', 'unknown') ORDER BY ori"
+        )
     if not rows:
         raise Trouble("The registry holds no agency: run `fieldbridge agencies import FILE` first.")
     return [Agency(row["ori"], row["agency_type"], row["state"]) for row in rows]

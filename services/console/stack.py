@@ -54,7 +54,7 @@ def bring_up(surroundings: Surroundings, say: Say, *, durable: bool = True) -> S
                     started[service] = _start(service, stack, surroundings.home, FIRST_PORT + nth)
                     stack = replace(stack, processes=running | started)
                     write_record(surroundings.home, stack)
-            _await_ready(stack, surroundings.home, say)
+            _await_ready(stack.processes, surroundings.home, say)
         except BaseException:
             _end(started, say)
             write_record(surroundings.home, replace(stack, processes=running))
@@ -108,6 +108,23 @@ def take_down(surroundings: Surroundings, say: Say) -> bool:
         if any_server:
             servers.stop(surroundings.home, say=say)
         return any_service or any_server
+
+
+@contextmanager
+def pausing(home: Path, service: str, say: Say) -> Generator[None]:
+    """Stops one service that runs here, and starts it again at the end. Raises Trouble where it does not run here."""
+    with _held(home, say):
+        stack = read_record(home)
+        process = None if stack is None else stack.processes.get(service)
+        if stack is None or process is None or find(process) is None:
+            raise Trouble(f"{service} does not run here: run `fieldbridge up` first.")
+        _end({service: process}, say)
+        try:
+            yield
+        finally:
+            again = _start(service, stack, home, process.port)
+            write_record(home, replace(stack, processes=stack.processes | {service: again}))
+            _await_ready({service: again}, home, say)
 
 
 def find(process: Process) -> psutil.Process | None:
@@ -228,8 +245,8 @@ def _start(service: str, stack: Stack, home: Path, preferred: int) -> Process:
         raise _did_not_start(service, home) from None
 
 
-def _await_ready(stack: Stack, home: Path, say: Say) -> None:
-    waiting = dict(stack.processes)
+def _await_ready(starting: Mapping[str, Process], home: Path, say: Say) -> None:
+    waiting = dict(starting)
     deadline = time.monotonic() + _READY_SECONDS
     reasons: dict[str, tuple[str, ...]] = {}
     while waiting:

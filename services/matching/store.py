@@ -260,12 +260,11 @@ SELECT EXISTS (SELECT FROM pool WHERE changed)
 _CHANGED_EXPERTS: Final = "SELECT expert_id FROM expert WHERE changed ORDER BY expert_id FOR UPDATE"
 _CHANGED_PARTNERS: Final = "SELECT partner_id FROM partner WHERE changed ORDER BY partner_id FOR UPDATE"
 _DUE: Final = f"""
-SELECT {_POOL_COLUMNS}, EXISTS (SELECT FROM match WHERE request_id = pool.request_id AND stage = 'ended') AS freed
-FROM pool
+SELECT {_POOL_COLUMNS} FROM pool
 WHERE request_id IN (SELECT request_id FROM pool WHERE changed ORDER BY due NULLS FIRST, request_id LIMIT $3)
    OR request_id IN (SELECT request_id FROM match
                      WHERE stage <> 'ended' AND (expert_ids && $1::text[] OR partner_id = ANY($2::text[])))
-ORDER BY request_id FOR UPDATE OF pool
+ORDER BY request_id FOR UPDATE
 """
 _WAKE: Final = """
 UPDATE pool SET changed = true
@@ -300,13 +299,13 @@ async def load_board(db: Database, now: datetime) -> Board | None:
         return None
     expert_ids = [row["expert_id"] for row in await db.fetch(_CHANGED_EXPERTS)]
     partner_ids = [row["partner_id"] for row in await db.fetch(_CHANGED_PARTNERS)]
-    due = await db.fetch(_DUE, expert_ids, partner_ids, MOST_REQUESTS)
-    chances = bool(expert_ids or partner_ids) or any(row["changed"] and row["freed"] for row in due)
+    requests = await _requests(db, await db.fetch(_DUE, expert_ids, partner_ids, MOST_REQUESTS))
+    chances = bool(expert_ids or partner_ids) or any(one.changed and one.has_freed for one in requests.values())
     if await db.execute(_WAKE, chances, today) != "UPDATE 0":
-        due = await db.fetch(_DUE, expert_ids, partner_ids, MOST_REQUESTS)
+        requests = await _requests(db, await db.fetch(_DUE, expert_ids, partner_ids, MOST_REQUESTS))
     held = await db.fetch(_HELD, now - RECENT)
     return Board(
-        requests=await _requests(db, due),
+        requests=requests,
         experts=_experts(await db.fetch(_ROSTER, expert_ids)),
         partners=_partners(await db.fetch(_ALL_PARTNERS, partner_ids)),
         held={row["expert_id"]: row["held"] for row in held},

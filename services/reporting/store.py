@@ -134,7 +134,7 @@ class _Upsert(Generic[V]):
 
     async def save(self, db: Database, views: Mapping[str, V]) -> None:
         if views:
-            keys = list(views)
+            keys = sorted(views)
             arrays: list[list[Any]] = [keys]
             for part in self._parts:
                 said = [part.of_view(views[key]) for key in keys]
@@ -295,12 +295,12 @@ async def story_of(db: Database, request_id: RequestId) -> list[Line]:
 
 
 async def request_of(db: Database, request_id: RequestId) -> Row | None:
-    """Who asked, for what, and where it stands, or None. Partner and experts are named while a match holds."""
+    """Who asked, for what, and where it stands, or None. Partner and experts are those in charge of it."""
     return await db.fetchrow(
         """
         SELECT request_id, step, ori, agency_name, agency_type, state, sworn_band, topics, urgency,
-            CASE WHEN step NOT IN ('accepted', 'unfilled') THEN partner_id END AS partner_id,
-            CASE WHEN step NOT IN ('accepted', 'unfilled') THEN expert_ids END AS expert_ids,
+            CASE WHEN in_hand OR step IN ('delivered', 'follow_up_due', 'closed') THEN partner_id END AS partner_id,
+            CASE WHEN in_hand OR step IN ('delivered', 'follow_up_due', 'closed') THEN expert_ids END AS expert_ids,
             submitted_at, answered_at, accepted_at, first_proposed_at, match_confirmed_at, first_planned_at,
             confirmed_at, delivered_at, closed_at
         FROM request WHERE request_id = $1
@@ -349,8 +349,7 @@ SELECT
         CROSS JOIN LATERAL (SELECT count(*) AS experts FROM expert
             WHERE expert.partner_id = partner.partner_id AND listed) AS roster
         CROSS JOIN LATERAL (SELECT count(*) AS in_hand FROM request
-            WHERE request.partner_id = partner.partner_id
-                AND step IN ('proposed', 'matched', 'planned', 'not_plannable', 'confirmed', 'on_hold')) AS load)
+            WHERE request.partner_id = partner.partner_id AND request.in_hand) AS load)
         AS partners,
     (SELECT json_object_agg(type, json_build_array(taken, refused)) FROM
         (SELECT type, coalesce(sum(count) FILTER (WHERE outcome = 'taken'), 0) AS taken,

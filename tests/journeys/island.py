@@ -85,12 +85,12 @@ class Island:
     def partner(self) -> Actor:
         return Actor(role=ActorRole.PARTNER, id=self.partner_id)
 
-    async def say(self, kind: type[S], **fields: Any) -> ReceiptBody:
+    async def say(self, kind: type[S], /, **fields: Any) -> ReceiptBody:
         """Says it as the one whose place it is to say it, unless another actor is given."""
         actor = OFFICE if kind in _OFFICE_SAYS else self.partner if kind in _PARTNER_SAYS else self.executive
         return await self.outside.say(kind(**{"actor": actor} | fields))
 
-    async def do(self, kind: type[S], **fields: Any) -> None:
+    async def do(self, kind: type[S], /, **fields: Any) -> None:
         """Says it and has it taken."""
         receipt = await self.say(kind, **fields)
         assert isinstance(receipt, SubmissionTaken), receipt
@@ -171,7 +171,7 @@ class Case:
     def with_next_match(self) -> "Case":
         return replace(self, attempt=self.attempt + 1)
 
-    async def do(self, kind: type[S], **fields: Any) -> None:
+    async def do(self, kind: type[S], /, **fields: Any) -> None:
         """Says something of this request and has it taken."""
         await self.island.do(kind, request_id=self.request_id, **fields)
 

@@ -78,7 +78,7 @@ class Outside:
         assert isinstance(found.body, SubmissionTaken | SubmissionRefused)
         return found.body
 
-    async def hear(self, kind: type[F], subject: str, **fields: object) -> F:
+    async def hear(self, kind: type[F], subject: str, /, **fields: object) -> F:
         """The first fact of this kind about this subject whose fields are as given; waits until there is one."""
 
         def fits(one: Heard) -> bool:

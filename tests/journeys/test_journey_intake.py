@@ -109,7 +109,7 @@ async def test_an_answer_by_somebody_who_may_not_say_it_is_refused_and_changes_n
     await case.proposed()
     about = {"request_id": case.request_id}
 
-    async def refused(kind: type[Submission], actor: Actor, **fields: Any) -> None:
+    async def refused(kind: type[Submission], actor: Actor, /, **fields: Any) -> None:
         receipt = await outside.say(kind(**about, actor=actor, **fields))
         assert isinstance(receipt, SubmissionRefused), f"{kind.TYPE} of {actor.role} {actor.id}"
         assert [problem.field for problem in receipt.problems] == ["actor"]

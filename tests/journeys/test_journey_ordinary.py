@@ -47,7 +47,7 @@ async def test_an_ordinary_request_goes_from_submitted_to_closed(outside: Outsid
         mine = [one.envelope for one in outside.heard if one.topic == topic and one.body.subject == case.request_id]
         assert [envelope.sequence for envelope in mine] == list(range(1, len(mine) + 1)), topic
     status, page = fetch(outside.stack.process("reporting"), f"/api/requests/{case.request_id}")
-    assert (status, json.loads(page)["step"]) == (200, "closed")
+    assert (status, json.loads(page)["request"]["step"]) == (200, "closed")
 
 
 async def test_a_trace_goes_from_the_submission_through_to_the_confirmed_engagement(outside: Outside) -> None:

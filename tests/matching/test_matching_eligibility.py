@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.vocabulary import (
+    ON_SITE_MODES,
     AgencyType,
     ConflictId,
     ConflictKind,
@@ -28,7 +29,7 @@ from schemas.vocabulary import (
 from services.matching.decisions.affinity import affinity
 from services.matching.decisions.bench import bench
 from services.matching.decisions.conflicts import conflict_with
-from services.matching.decisions.eligibility import ELIGIBLE, NO_MODE, ON_SITE, REASONS, Reason, standing
+from services.matching.decisions.eligibility import ELIGIBLE, NO_MODE, REASONS, Reason, standing
 from services.matching.decisions.pool import Agency, Request
 from services.matching.decisions.roster import Conflict, Employment, Expert, Partner, Skill
 from tests.matching.matching_builders import (
@@ -147,7 +148,7 @@ def oracle(one: Expert, partners: dict[PartnerId, Partner], subject: Request) ->
         return Reason.CONFLICT_OF_INTEREST
     if one.expert_id in subject.banned_experts or profile.partner_id in subject.banned_partners:
         return Reason.DECLINED_BEFORE
-    if not near and all(mode in ON_SITE for mode in wanted):
+    if not near and all(mode in ON_SITE_MODES for mode in wanted):
         return Reason.TOO_FAR
     if not any(all(day not in spell for spell in one.unavailable) for day in open_days):
         return Reason.UNAVAILABLE

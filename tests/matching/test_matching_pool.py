@@ -200,6 +200,12 @@ def test_a_reopened_request_is_matched_anew_with_its_bans_and_the_next_number() 
     assert (again.match_id, again.experts[0].expert_id) == ("R1/m3", "E2")
 
 
+def test_a_reopened_request_is_no_longer_held() -> None:
+    world = confirmed()
+    world.hear(held(), delivered("R1/m1"), closed("R1/m1"), reopened())
+    assert [type(fact) for fact in world.round()] == [MatchProposed]
+
+
 def test_nothing_is_said_again_while_the_reasons_are_the_same() -> None:
     world = World()
     world.hear(selected(), accepted())

@@ -172,7 +172,8 @@ class Life:
             case "closed":
                 return [self.follow_up_after_closing, self.reopen]
             case "on_hold":
-                return [self.resume, self.resume, self.withdraw]
+                held = [self.finish_while_held] if self.before_hold == "confirmed" else []
+                return [self.resume, self.resume, self.withdraw, *held]
             case _:
                 return []
 
@@ -347,6 +348,12 @@ class Life:
             EngagementClosed(request_id=self.request_id, match_id=self.match_id, outcome=Outcome.COMPLETED),
         )
 
+    def complete(self) -> None:
+        """The whole way without a detour."""
+        for action in (self.accept, self.propose, self.confirm_match, self.plan, self.confirm_plan, self.deliver):
+            action()
+        self.close()
+
     def reopen(self) -> None:
         self.tell("accepted", RequestReopened(request_id=self.request_id, terms=self.terms(), reason="More to do."))
 
@@ -357,6 +364,11 @@ class Life:
     def resume(self) -> None:
         assert self.before_hold is not None
         self.tell(self.before_hold, RequestResumed(request_id=self.request_id, reason="Settled."))
+        self.before_hold = None
+
+    def finish_while_held(self) -> None:
+        self.deliver()
+        self.close()
         self.before_hold = None
 
     def withdraw(self) -> None:
@@ -374,6 +386,7 @@ class Life:
         if standing in ("planned", "confirmed"):
             bodies.append(self._cancelled())
             bodies.append(EngagementClosed(request_id=self.request_id, match_id=self.match_id, outcome=outcome))
+        self.before_hold = None
         self.tell(step, *bodies)
 
 

@@ -11,15 +11,30 @@ from typing import Any
 
 import pytest
 
-from schemas.body import Agency
-from schemas.vocabulary import AgencyType, Ori, RequestId, SwornBand
+from schemas.body import Agency, ExpertProfile, TopicSkill
+from schemas.envelope import Envelope
+from schemas.receipts import SubmissionRefused, SubmissionTaken
+from schemas.requests import ClockBreached, ClockWarned
+from schemas.roster import ExpertListed, ExpertRetired, PartnerSelected, PartnerSuspended, RosterBody
+from schemas.vocabulary import (
+    AgencyType,
+    DeliveryMode,
+    ExpertId,
+    Ori,
+    PartnerId,
+    Place,
+    RequestId,
+    SwornBand,
+    TopicCode,
+)
 from services.reporting.app import service
 from services.runtime.database import Connection
 from services.runtime.service import PageAnswer
-from tests.reporting.lives import BEGIN, SECRET, Life, interleaved, lives
+from tests.reporting.lives import BEGIN, PARTNERS, SECRET, Happening, Life, interleaved, lives
 from tests.reporting.reading import OpenDatabase, read
 
 HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(1)> & \'"'
+IN_HAND = {"proposed", "matched", "planned", "confirmed"}
 VOID = {"meta", "input", "link", "br", "hr", "img"}
 
 
@@ -122,6 +137,77 @@ async def test_waits_are_measured_from_submission_to_the_first_time_a_milestone_
 def first(life: Life, event_type: str) -> float | None:
     times = [event.envelope.time for event in life.events if event.envelope.type == event_type]
     return (min(times) - BEGIN).total_seconds() if times else None
+
+
+async def test_partners_are_shown_with_their_experts_and_what_they_have_in_hand(open_database: OpenDatabase) -> None:
+    told = lives(300, seed=26)
+    db = await open_database("reporting")
+    await read(db, interleaved(told, Random(26)))
+    await read(
+        db,
+        [
+            on_roster(1, PartnerSelected(partner_id=PARTNERS[0], name="Police Chiefs", acronym="IACP", capacity=40)),
+            on_roster(1, PartnerSelected(partner_id=PARTNERS[1], name="Campus Chiefs", acronym="IACLEA", capacity=9)),
+            on_roster(2, PartnerSuspended(partner_id=PARTNERS[1])),
+            *(on_roster(1, ExpertListed(expert_id=ExpertId(f"x{n}"), profile=profile(PARTNERS[0]))) for n in range(3)),
+            on_roster(2, ExpertRetired(expert_id=ExpertId("x1"))),
+        ],
+    )
+    holding = Counter(life.partner for life in told if (life.before_hold or life.step) in IN_HAND)
+    assert holding[PARTNERS[0]] > 0
+    assert (await ask_json(db, "/api/counts"))["partners"] == [
+        {"name": "Campus Chiefs", "selected": False, "experts": 0, "in_hand": holding[PARTNERS[1]], "capacity": 9},
+        {"name": "Police Chiefs", "selected": True, "experts": 2, "in_hand": holding[PARTNERS[0]], "capacity": 40},
+    ]
+    shown = " ".join(check(await ask(db, "/")).text)
+    assert "suspended" in shown
+    assert f"{holding[PARTNERS[0]]} of 40" in shown
+
+
+def on_roster(sequence: int, body: RosterBody) -> Happening:
+    envelope = Envelope(f"{body.subject}/{sequence}", "/fieldbridge/intake", body.TYPE, body.subject, BEGIN, sequence)
+    return Happening(body.TOPIC, envelope, body.model_dump_json().encode())
+
+
+def profile(partner: PartnerId) -> ExpertProfile:
+    return ExpertProfile(
+        partner_id=partner,
+        skills=(TopicSkill(topic=TopicCode("training")),),
+        delivery_modes=(DeliveryMode.VIRTUAL_COACHING,),
+        agency_types=(AgencyType.MUNICIPAL,),
+        home=Place(33.0, -84.0),
+        time_zone="America/New_York",
+    )
+
+
+async def test_submissions_are_shown_by_type_without_who_sent_them(open_database: OpenDatabase) -> None:
+    db = await open_database("reporting")
+    for number in range(6):
+        taken = SubmissionTaken(
+            submission_source=f"/portal/TX000000{number}",
+            submission_id=str(number),
+            submission_type="withdrawal.asked.v1",
+        )
+        body = taken if number < 4 else SubmissionRefused(**taken.model_dump(), reason="No such request.")
+        envelope = Envelope(str(number), "/fieldbridge/intake", body.TYPE, body.subject, BEGIN)
+        await read(db, [Happening(body.TOPIC, envelope, body.model_dump_json().encode())])
+    assert (await ask_json(db, "/api/counts"))["submissions"] == {"withdrawal.asked.v1": {"taken": 4, "refused": 2}}
+    page = await ask(db, "/")
+    assert "Withdrawal asked" in " ".join(check(page).text)
+    assert "portal" not in page.text
+
+
+async def test_service_levels_count_the_requests_whose_clock_warned_or_ran_out(open_database: OpenDatabase) -> None:
+    db = await open_database("reporting")
+    for number in range(7):
+        life = Life(RequestId(f"R-{number}"), Random(number))
+        life.accept()
+        life.tell("accepted", ClockWarned(request_id=life.request_id, clock="reply", due=BEGIN))
+        if number < 2:
+            life.tell("accepted", ClockBreached(request_id=life.request_id, clock="reply", due=BEGIN))
+        await read(db, life.events)
+    assert (await ask_json(db, "/api/counts"))["clocks"] == {"reply": {"warned": 7, "missed": 2}}
+    assert "Reply" in " ".join(check(await ask(db, "/")).text)
 
 
 async def test_the_programme_page_names_no_agency_and_no_request(open_database: OpenDatabase) -> None:

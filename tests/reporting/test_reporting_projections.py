@@ -40,6 +40,9 @@ async def steps(db: Connection) -> dict[str, str]:
     return {row["request_id"]: row["step"] for row in await db.fetch("SELECT request_id, step FROM request")}
 
 
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
 def examples() -> list[Happening]:
     """The stored examples of all facts, numbered anew per key so that none is taken for a repeat."""
     found: list[Happening] = []
@@ -98,6 +101,37 @@ async def test_a_plan_that_cannot_be_made_shows_until_the_match_is_released(open
     assert await steps(db) == {"R-1": "accepted"}
 
 
+async def test_a_request_completed_while_on_hold_is_off_hold_when_it_is_reopened(open_database: OpenDatabase) -> None:
+    life = Life(RequestId("R-1"), Random(0))
+    for action in (life.accept, life.propose, life.confirm_match, life.plan, life.confirm_plan, life.hold):
+        action()
+    db = await open_database("reporting")
+    life.finish_while_held()
+    await read(db, life.events)
+    assert await steps(db) == {"R-1": "closed"}
+    life.reopen()
+    await read(db, life.events[-1:])
+    assert await steps(db) == {"R-1": "accepted"}
+
+
+async def test_the_match_of_a_completed_request_is_in_nobodys_hands_once_it_is_reopened(
+    open_database: OpenDatabase,
+) -> None:
+    life = Life(RequestId("R-1"), Random(0))
+    life.complete()
+    db = await open_database("reporting")
+    await read(db, life.events)
+    closed = await store.request_of(db, life.request_id)
+    life.reopen()
+    life.hold()
+    await read(db, life.events[-2:])
+    held = await store.request_of(db, life.request_id)
+    assert closed is not None
+    assert held is not None
+    assert (closed["step"], closed["partner_id"]) == ("closed", life.partner)
+    assert (held["step"], held["partner_id"], held["expert_ids"]) == ("on_hold", None, None)
+
+
 async def test_reading_the_log_again_after_clearing_gives_identical_tables(open_database: OpenDatabase) -> None:
     random = Random(3)
     events = interleaved(lives(200, seed=3), random) + examples()
@@ -136,7 +170,7 @@ async def test_a_changed_row_changes_the_digest_of_its_table_alone(open_database
         assert {name for name in before if before[name] != after[name]} == {table}
 
 
-async def test_two_workers_that_read_different_topics_of_the_same_requests_do_not_harm_each_other(
+async def test_workers_that_read_different_topics_of_the_same_requests_do_not_harm_each_other(
     open_database: OpenDatabase,
 ) -> None:
     random = Random(6)
@@ -152,6 +186,26 @@ async def test_two_workers_that_read_different_topics_of_the_same_requests_do_no
     await store.clear(one)
     await read(one, events)
     assert together == await store.digest(one)
+
+
+async def test_workers_lock_requests_in_one_order_so_none_wait_in_a_circle(open_database: OpenDatabase) -> None:
+    holder, one, other = [await open_database("reporting") for _ in range(3)]
+    first, middle, last = (Life(RequestId(f"R-{number}"), Random(number)) for number in range(3))
+    for life in (first, middle, last):
+        life.accept()
+        life.find_nobody()
+        await read(holder, life.events)
+        life.amend()
+        life.propose()
+    upwards = [life.events[2] for life in (first, middle, last)]
+    downwards = [life.events[3] for life in (last, middle, first)]
+    async with holder.transaction():
+        await holder.execute("SELECT FROM request WHERE request_id = $1 FOR UPDATE", middle.request_id)
+        reading = asyncio.gather(read(one, downwards), read(other, upwards))
+        while await holder.fetchval(WAITING) < 2:
+            assert not reading.done()
+    await reading
+    assert set((await steps(one)).values()) == {"proposed"}
 
 
 @given(st.integers(0, 10_000))

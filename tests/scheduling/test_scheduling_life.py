@@ -30,6 +30,7 @@ from tests.scheduling.scheduling_world import (
     evaluated,
     interleavings,
     listed,
+    match_id,
     off,
     other_dates,
     released,
@@ -280,6 +281,41 @@ def test_another_plan_keeps_what_was_held_and_goes_on_after_it() -> None:
     assert types(said) == ["engagement.confirmed", "engagement.delivered"]
 
 
+def test_a_session_before_one_that_was_reported_is_not_moved_for_want_of_its_own_report() -> None:
+    world = World()
+    world.hears(accepted(), listed(), confirmed(), approved(), cleared(), REPORTS[1])
+    first, second, _ = world.plans()[0].sessions
+    world.hears(other_dates(1))
+    assert world.plans()[-1].sessions[:2] == (first, second)
+    said = world.hears(approved(2), cleared(2), reported("R1/s2.3"), REPORTS[0])
+    assert types(said) == ["engagement.confirmed", "engagement.delivered"]
+
+
+def test_what_has_begun_goes_on_in_the_same_mode_though_a_better_liked_one_is_now_offered() -> None:
+    modes = (DeliveryMode.POLICY_REVIEW, DeliveryMode.ON_SITE_CONSULTATION)
+    world = World()
+    world.hears(accepted(asked=terms(modes=modes)), listed(modes=modes[1:]), confirmed(), REPORTS[0], listed())
+    assert types(world.hears(other_dates(1))) == ["engagement.replanned"]
+    assert world.plans()[-1].sessions[1].delivery_mode is DeliveryMode.ON_SITE_CONSULTATION
+
+
+def test_an_engagement_is_not_in_the_way_of_its_own_next_plan() -> None:
+    world = World()
+    world.hears(accepted(), listed(), confirmed())
+    before = world.booked()
+    assert types(world.hears(other_dates(1, WINTER))) == ["engagement.replanned"]
+    assert world.booked() == before
+
+
+def test_days_off_that_are_past_move_nothing_though_the_report_is_late() -> None:
+    world = World()
+    world.hears(accepted(), listed(), confirmed(), approved(), cleared())
+    first, second, _ = (session.takes_place for session in world.plans()[0].sessions)
+    past = DateWindow(first.start.date(), first.start.date())
+    assert world.hears(off(past), at=second.start) == []
+    assert types(world.hears(off(past))) == ["engagement.replanned"]
+
+
 def test_a_report_frees_the_time_it_took() -> None:
     world = World()
     world.hears(accepted(), listed(), confirmed(), approved(), cleared())
@@ -320,6 +356,23 @@ def test_a_match_that_was_confirmed_ahead_of_the_reopening_is_planned_with_it() 
     world.hears(*WHOLE_LIFE)
     assert types(world.hears(confirmed(2))) == []
     assert types(world.hears(reopened())) == ["engagement.planned"]
+
+
+@pytest.mark.parametrize("ahead", [(confirmed(2),), (confirmed(2), released(2))])
+def test_a_match_for_the_next_engagement_leaves_a_delivered_one_to_its_evaluation(ahead: Sequence[Body]) -> None:
+    world = World()
+    world.hears(*WHOLE_LIFE[:-1])
+    assert world.hears(*ahead) == []
+    assert world.hears(evaluated()) == [
+        engagements.EngagementClosed(request_id=ONE, match_id=match_id(1), outcome=Outcome.COMPLETED)
+    ]
+
+
+def test_reopening_what_is_open_is_an_amendment() -> None:
+    world = World()
+    world.hears(accepted(), listed(), confirmed())
+    assert world.hears(reopened(WINTER)) == []
+    assert types(world.hears(reopened(SPRING))) == ["engagement.replanned"]
 
 
 def test_one_listing_plans_all_who_waited_for_the_expert_without_overlap() -> None:

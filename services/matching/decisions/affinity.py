@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from schemas.vocabulary import DeliveryMode, Level
+from schemas.vocabulary import ON_SITE_MODES, DeliveryMode, Level
 from services.matching.decisions.bench import SKILL_POINTS, UNKNOWN_SIZE, Bench, Real, Whole, size_of, skill_points
-from services.matching.decisions.eligibility import ON_SITE, Standing
+from services.matching.decisions.eligibility import Standing
 from services.matching.decisions.pool import Agency, Asked, Terms
 from services.matching.decisions.roster import Profile
 
@@ -69,14 +69,14 @@ def _peer(bench: Bench, agency: Agency) -> Whole:
 
 
 def _nearness(terms: Terms, standing: Standing) -> Whole:
-    on_site = np.array([mode in ON_SITE for mode in terms.delivery_modes], np.bool_)
+    on_site = np.array([mode in ON_SITE_MODES for mode in terms.delivery_modes], np.bool_)
     travels = on_site[standing.mode] & ~np.isnan(standing.distance_km)
     near: Real = DISTANCE * (1 - np.minimum(np.nan_to_num(standing.distance_km), FAR_KM) / FAR_KM)
     return np.where(travels, near.astype(np.int64), DISTANCE // 2)
 
 
 def _says_subject(profile: Profile, terms: Terms) -> str:
-    levels = {skill.topic: skill.level for skill in profile.skills}
+    levels = {one.topic: one.level for one in sorted(profile.skills, key=lambda one: SKILL_POINTS[one.level])}
     covered = [f"{topic} as {levels[topic]}" for topic in terms.topics if topic in levels]
     missing = len(terms.topics) - len(covered)
     rest = f", but not {missing} of the {len(terms.topics)} topics" if missing else ""
@@ -97,6 +97,6 @@ def _says_mode(rank: int, terms: Terms) -> str:
 
 
 def _says_distance(distance_km: float, mode: DeliveryMode) -> str:
-    if mode not in ON_SITE:
+    if mode not in ON_SITE_MODES:
         return "No travel is needed."
     return "The distance is not known." if isnan(distance_km) else f"About {distance_km:.0f} km from the agency."

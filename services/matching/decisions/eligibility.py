@@ -7,23 +7,11 @@ from typing import Final
 
 import numpy as np
 
-from schemas.vocabulary import AgencyType, DateWindow, DeliveryMode
+from schemas.vocabulary import ON_SITE_MODES, AgencyType, DateWindow
 from services.matching.decisions.bench import Bench, Flags, Real, Whole, merged, skill_points
 from services.matching.decisions.conflicts import conflict_with, county
 from services.matching.decisions.pool import Agency, Asked, Request, Terms
 from services.matching.decisions.roster import Award
-
-ON_SITE: Final = frozenset(
-    {
-        DeliveryMode.IN_PERSON_TRAINING,
-        DeliveryMode.TRAIN_THE_TRAINER,
-        DeliveryMode.MEETING_FACILITATION,
-        DeliveryMode.ON_SITE_CONSULTATION,
-        DeliveryMode.PEER_EXCHANGE,
-        DeliveryMode.STRATEGIC_PLANNING,
-    }
-)
-"""Modes for which the expert travels to the agency."""
 
 EARTH_RADIUS_KM: Final = 6371.0
 
@@ -119,7 +107,7 @@ def _first_mode(bench: Bench, terms: Terms, distance: Real) -> tuple[Whole, Flag
     for rank, wanted in reversed(tuple(enumerate(terms.delivery_modes))):
         offers = bench.offers[wanted]
         offered = offered | offers
-        mode[offers & reachable if wanted in ON_SITE else offers] = rank
+        mode[offers & reachable if wanted in ON_SITE_MODES else offers] = rank
     return mode, offered
 
 
@@ -140,12 +128,10 @@ def open_spells(terms: Terms, today: date) -> list[tuple[int, int]]:
     start = max(terms.window.first, today).toordinal()
     end = terms.window.last.toordinal()
     for first, last in merged(terms.blackouts):
-        if start <= min(first - 1, end):
-            spells.append((start, min(first - 1, end)))
+        spells.append((start, min(first - 1, end)))
         start = max(start, last + 1)
-    if start <= end:
-        spells.append((start, end))
-    return spells
+    spells.append((start, end))
+    return [(first, last) for first, last in spells if first <= last]
 
 
 def _not_selected(bench: Bench, terms: Terms) -> Flags:

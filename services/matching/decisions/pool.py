@@ -137,6 +137,11 @@ class Request:
         return None if last is None or last.stage is Stage.ENDED else last
 
     @property
+    def has_freed(self) -> bool:
+        """Whether a match of it has ended, so that others may find those it held free."""
+        return any(match.stage is Stage.ENDED for match in self.matches)
+
+    @property
     def step(self) -> Step:
         match self.active:
             case Match(stage=Stage.PROPOSED):

@@ -1,5 +1,5 @@
--- What matching knows: requests with their matches, experts and partners. What is searched or counted stands in columns; what
--- is only read back as a whole stands in `state`.
+-- What matching knows: requests with their matches, experts and partners. What is searched or counted stands in columns;
+-- what is only read back as a whole stands in `state`.
 
 CREATE TABLE pool (
     request_id text PRIMARY KEY,
@@ -31,7 +31,8 @@ CREATE TABLE match (
 CREATE UNIQUE INDEX match_active ON match (request_id) WHERE stage <> 'ended';
 CREATE INDEX match_proposed_at ON match (proposed_at);
 COMMENT ON TABLE match IS
-    'The matches of each request, one after the other, at most one of them active. The active ones are the load of their experts and partner.';
+    'The matches of each request, one after the other, at most one of them active. '
+    'The active ones are the load of their experts and their partner.';
 
 CREATE TABLE expert (
     expert_id text PRIMARY KEY,
@@ -52,4 +53,4 @@ CREATE TABLE partner (
 ) WITH (fillfactor = 70);
 CREATE INDEX partner_changed ON partner (partner_id) WHERE changed;
 COMMENT ON TABLE partner IS
-    'The roster''s partners with their awards and declared conflicts; changed until a round has checked their matches again.';
+    'The roster''s partners with awards and declared conflicts; changed until a round has checked their matches again.';

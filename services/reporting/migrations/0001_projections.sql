@@ -63,8 +63,7 @@ CREATE TABLE request (
     step text NOT NULL GENERATED ALWAYS AS (
         CASE
             WHEN intake_step IN ('declined', 'referred_out', 'withdrawn', 'cancelled') THEN intake_step
-            WHEN engagement_step = 'closed' AND completions > reopenings
-                AND engagement_attempt >= coalesce(match_attempt, 0) THEN 'closed'
+            WHEN engagement_step = 'closed' AND completions > reopenings THEN 'closed'
             WHEN on_hold THEN 'on_hold'
             WHEN intake_step = 'needs_information' THEN intake_step
             WHEN engagement_step NOT IN ('closed', 'dropped')
@@ -78,6 +77,13 @@ CREATE TABLE request (
             WHEN match_step = 'not_found' THEN 'unfilled'
             ELSE 'accepted'
         END
+    ) STORED,
+
+    -- Whether a match holds that is not yet delivered: it counts towards the partner's capacity, also while on hold.
+    in_hand boolean NOT NULL GENERATED ALWAYS AS (
+        coalesce(match_step IN ('proposed', 'confirmed'), false)
+        AND NOT coalesce(intake_step IN ('withdrawn', 'cancelled'), false)
+        AND NOT coalesce(engagement_step IN ('delivered', 'closed', 'dropped') AND engagement_attempt >= match_attempt, false)
     ) STORED
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE request IS 'One row a request: who asked for what, where it stands, and when it got there.';

@@ -117,6 +117,7 @@ h2 { margin: 2.5rem 0 .6rem; font-size: 1.15rem; }
 h3 { margin: 0; font-size: 1rem; }
 small, .note, .meta { color: var(--soft); font-size: .875rem; font-weight: 400; }
 .funnel th small { margin-left: .6rem; }
+@media (max-width: 40rem) { .funnel th small { display: block; margin: 0; line-height: 1.3; } }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(10rem, 1fr)); gap: 1.5rem; margin: 0; }
 .figures div { display: flex; flex-direction: column-reverse; justify-content: flex-end; padding-top: .5rem;
   border-top: 3px solid var(--bar); }

@@ -82,9 +82,8 @@ class Engagement:
     @property
     def outstanding(self) -> tuple[Session, ...]:
         """The sessions planned and not reported: they take their experts' time."""
-        if self.plan is None or self.ended is not None:
-            return ()
-        return tuple(session for session in self.plan.sessions if session.session_id not in self.reported)
+        planned = self.plan.sessions if self.plan else ()
+        return tuple(session for session in planned if session.session_id not in self.reported)
 
     @property
     def held(self) -> tuple[Session, ...]:

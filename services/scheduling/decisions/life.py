@@ -258,7 +258,7 @@ def _plan(known: Engagement, order: Order, attendants: Sequence[Attendant], now:
 
 def _confirm(known: Engagement) -> Result:
     plan = known.plan
-    if plan is None or plan.confirmed or known.on_hold or known.ended is not None or known.replan_because is not None:
+    if plan is None or plan.confirmed or known.on_hold or known.ended is not None:
         return known, ()
     if plan.version not in known.approved or plan.version not in known.cleared:
         return known, ()
