@@ -78,7 +78,7 @@ class Part(BaseModel):
 
 
 class Body(BaseModel):
-    """What one event says. `TYPE` is the CloudEvents type, which tells the bodies of a topic apart; `TOPIC` is its topic."""
+    """What one event says. `TYPE` is its CloudEvents type, which tells the bodies of a topic apart."""
 
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
     TYPE: ClassVar[str]

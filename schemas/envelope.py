@@ -20,7 +20,7 @@ _BINARY: Final = "application/json"
 _STRUCTURED: Final = "application/cloudevents+json"
 _CONSEQUENCES: Final = UUID("6b0e4a3c-3f61-5d0e-9a52-2f1d8c6e7b90")
 _LONGEST_ATTRIBUTE: Final = 512
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _TRACEPARENT: Final = re.compile(r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
 
 
@@ -141,7 +141,7 @@ def _attribute(attributes: dict[str, str], name: str) -> str | None:
         return None
     if len(value) > _LONGEST_ATTRIBUTE:
         raise NotAnEvent(f"attribute {name!r} is longer than {_LONGEST_ATTRIBUTE} characters")
-    if _CONTROL.search(value) or any("\ud800" <= character <= "\udfff" for character in value):
+    if _UNPRINTABLE.search(value):
         raise NotAnEvent(f"attribute {name!r} holds a control character or a lone surrogate")
     return value
 

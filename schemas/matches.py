@@ -1,4 +1,4 @@
-"""Topic `matches`: which partner and experts are proposed, confirmed or released for a request. Published by matching."""
+"""Topic `matches`: the partner and experts proposed, confirmed or released for a request. Published by matching."""
 
 from typing import Annotated, ClassVar, Final, get_args
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from datetime import datetime
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
 
@@ -42,8 +43,14 @@ class Known:
     """
 
     def absorb(self, changes: Self) -> None:
-        for part in fields(cast(Any, self)):
-            cast("dict[str, object]", getattr(self, part.name)).update(getattr(changes, part.name))
+        for name in _parts(type(self)):
+            if news := getattr(changes, name):
+                cast("dict[str, object]", getattr(self, name)).update(news)
+
+
+@cache
+def _parts(known: type[Known]) -> tuple[str, ...]:
+    return tuple(part.name for part in fields(cast(Any, known)))
 
 
 K = TypeVar("K", bound=Known)

@@ -281,6 +281,12 @@ def test_another_plan_keeps_what_was_held_and_goes_on_after_it() -> None:
     assert types(said) == ["engagement.confirmed", "engagement.delivered"]
 
 
+def test_all_that_was_held_is_kept_not_only_the_first() -> None:
+    world = World()
+    world.hears(accepted(), listed(), confirmed(), approved(), cleared(), *REPORTS[:2], other_dates(1))
+    assert [session.session_id for session in world.plans()[-1].sessions] == ["R1/s1.1", "R1/s1.2", "R1/s2.3"]
+
+
 def test_a_session_before_one_that_was_reported_is_not_moved_for_want_of_its_own_report() -> None:
     world = World()
     world.hears(accepted(), listed(), confirmed(), approved(), cleared(), REPORTS[1])

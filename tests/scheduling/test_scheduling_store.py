@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from schemas import requests
 from schemas.engagements import EngagementBody
 from schemas.vocabulary import ExpertId, RequestId
 from services.runtime.database import Connection, Contention, Database, Row
@@ -24,6 +25,7 @@ from tests.scheduling.scheduling_world import (
     NOW,
     ONE,
     SPRING,
+    WINTER,
     Body,
     World,
     accepted,
@@ -38,6 +40,7 @@ from tests.scheduling.scheduling_world import (
     other_dates,
     released,
     reported,
+    terms,
     types,
     withdrawn,
 )
@@ -166,6 +169,29 @@ async def test_any_interleaving_in_batches_of_any_size_ends_as_event_by_event(
         for session in world.engagement().outstanding
         for expert_id in session.expert_ids
     }
+
+
+@pytest.mark.parametrize(
+    "planning",
+    [
+        requests.RequestAmended(request_id=ONE, terms=terms(SPRING)),
+        requests.RequestResumed(request_id=ONE, reason="inquiry over"),
+        requests.RequestReopened(request_id=ONE, terms=terms(SPRING), reason="again"),
+        other_dates(1, SPRING),
+        off(SPRING, WINTER),
+    ],
+    ids=lambda body: body.TYPE,
+)
+@pytest.mark.parametrize("before", [(), (withdrawn(),), (requests.RequestHeld(request_id=ONE, reason="an inquiry"),)])
+async def test_whatever_may_lead_to_a_plan_finds_the_experts_it_needs(
+    open_database: OpenDatabase, planning: Body, before: Sequence[Body]
+) -> None:
+    db = await open_database("scheduling")
+    ahead = (accepted(), listed(), listed(BORIS), confirmed(experts=[ANNA, BORIS]), *before)
+    world = World()
+    world.hears(*ahead)
+    await hears(db, *ahead)
+    assert await hears(db, planning) == world.hears(planning)
 
 
 @asynccontextmanager
