@@ -8,6 +8,7 @@ import typer
 
 from deploy.local.processes import ServerDidNotStart
 from services.console import (
+    answer,
     checking,
     contracting,
     demo,
@@ -43,6 +44,7 @@ app.command(rich_help_panel="Run")(operating.serve)
 app.command(rich_help_panel="Run")(operating.migrate)
 app.command(rich_help_panel="Run")(operating.topics)
 app.command(rich_help_panel="Speak to it")(publishing.publish)
+app.command(rich_help_panel="Speak to it")(answer.answer)
 app.command(rich_help_panel="Speak to it")(simulate.simulate)
 app.command(rich_help_panel="Look")(checking.check)
 app.command(rich_help_panel="Look")(story.watch)

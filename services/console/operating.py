@@ -139,7 +139,7 @@ async def _migrate(stack: Stack) -> dict[str, list[str]]:
 
 
 async def _create_topics(stack: Stack) -> list[str]:
-    await wire.reach(stack)
+    await wire.topics_there(stack)
     return await kafka.create_topics(settings_of(stack, SERVICES[0]), TOPICS, say)
 
 

@@ -123,7 +123,7 @@ def roster(seed: int, run: str, experts: int, agencies: Sequence[Agency], today:
     """
     dice = Random(f"{seed}/roster")
     known = partners()
-    listed = [_expert(dice, nth, known[nth % len(known)].acronym, agencies, today) for nth in range(experts)]
+    listed = [_expert(seed, dice, nth, known[nth % len(known)].acronym, agencies, today) for nth in range(experts)]
     for partner in known:
         capacity = sum(profile["load_limit"] for _, profile in listed if profile["partner_id"] == partner.acronym)
         yield from _admission(run, partner, max(1, capacity))
@@ -181,7 +181,7 @@ def _admission(run: str, partner: Partner, capacity: int) -> Iterator[Message]:
 
 
 def _expert(
-    dice: Random, nth: int, partner_id: str, agencies: Sequence[Agency], today: date
+    seed: int, dice: Random, nth: int, partner_id: str, agencies: Sequence[Agency], today: date
 ) -> tuple[str, dict[str, Any]]:
     names = list(TOPIC_WEIGHTS)
     # The first topic goes round, so that every topic has its experts however few there are.
@@ -205,7 +205,7 @@ def _expert(
     if agencies and dice.random() < 0.5:
         until = None if dice.random() < 0.4 else (today - timedelta(days=dice.randint(100, 3000))).isoformat()
         profile["employments"] = [{"ori": dice.choice(agencies).ori, "until": until}]
-    return f"{partner_id}-E{nth:04d}", profile
+    return f"{partner_id}-{seed}-{nth:04d}", profile
 
 
 def _conflicts(dice: Random, run: str, experts: Sequence[str], agencies: Sequence[Agency]) -> Iterator[Message]:

@@ -20,6 +20,8 @@ from services.runtime import database
 from services.runtime.database import Connection
 
 _POLL_SECONDS: Final = 0.25
+_FIRST_SECONDS: Final = 30.0
+"""How long it may take to catch up before the tables are emptied."""
 _REPLAYABLE: Final = "reporting"
 _READ: Final = tuple(topic.name for topic in TOPICS if _REPLAYABLE in topic.readers)
 
@@ -87,7 +89,7 @@ async def _replay(home: Path, stack: Stack, seconds: float) -> Replayed:
                     line = f"{done:,} of {all_:,} events"
                     shown.update(line, line)
 
-                await _caught_up(connection, logs, deadline, tell)
+                await _caught_up(connection, logs, min(deadline, monotonic() + _FIRST_SECONDS), tell)
                 ends = await logs.ends()
                 before = await store.digest(connection)
                 began = monotonic()

@@ -22,6 +22,7 @@ from services.console.trouble import Trouble
 
 _ROSTER_SECONDS: Final = 60.0
 _BAR: Final = 40
+_MOST_REASONS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,10 @@ def simulate(
         show_json(result.as_json())
     else:
         out.print(summary(result))
+        if result.tally.refused:
+            out.print(
+                table("Refused", ("submission and reason", "count#"), result.tally.refused.most_common(_MOST_REASONS))
+            )
     if not result.at_rest:
         raise Trouble(
             f"Not every request came to rest within {settle:g} s: see `fieldbridge status`, and `fieldbridge story` of "
@@ -168,7 +173,7 @@ def summary(result: Result) -> Table:
 
 
 async def registry(stack: Stack) -> list[Agency]:
-    """The agencies of the stack's registry that are active, and those that are not eligible as they are. Raises Trouble."""
+    """The active agencies of the registry, and those of types that are not eligible as they are. Raises Trouble."""
     async with asking(stack, "intake") as db:
         rows = await db.fetch(
             "SELECT ori, agency_type, state FROM agency "

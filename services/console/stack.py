@@ -112,12 +112,14 @@ def take_down(surroundings: Surroundings, say: Say) -> bool:
 
 @contextmanager
 def pausing(home: Path, service: str, say: Say) -> Generator[None]:
-    """Stops one service that runs here, and starts it again at the end. Raises Trouble where it does not run here."""
+    """Stops one service and starts it again at the end. Of one that does not run here, asks to have it restarted."""
     with _held(home, say):
         stack = read_record(home)
         process = None if stack is None else stack.processes.get(service)
         if stack is None or process is None or find(process) is None:
-            raise Trouble(f"{service} does not run here: run `fieldbridge up` first.")
+            yield
+            say(f"{service} was not started here: restart it now, so that it takes note.")
+            return
         _end({service: process}, say)
         try:
             yield
@@ -265,7 +267,19 @@ def _await_ready(starting: Mapping[str, Process], home: Path, say: Say) -> None:
 
 def _did_not_start(service: str, home: Path) -> Trouble:
     log = log_file(home, service)
-    return Trouble(f"{service} ended at its start: {processes.telling_line(processes.log_tail(log))} (log: {log})")
+    return Trouble(f"{service} ended at its start: {_last_words(processes.log_tail(log))} (log: {log})")
+
+
+def _last_words(log: str) -> str:
+    """The first error that a service logged, else the line of its log that tells most."""
+    for line in log.splitlines():
+        try:
+            entry: dict[str, Any] = json.loads(line)
+            if entry["level"] in ("error", "critical"):
+                return str(entry["event"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    return processes.telling_line(log)
 
 
 def _readiness(process: Process) -> tuple[bool, tuple[str, ...]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -25,9 +26,9 @@ def story(
     request: Annotated[str, typer.Argument(metavar="REQUEST", help="Id of the request.")], as_json: AsJson = False
 ) -> None:
     """Tell the whole story of one request, in the order things happened."""
-    status, told = _ask(here().stack(), f"/api/requests/{quote(request, safe='')}")
-    if status == 404:
-        raise Trouble(told.get("error", f"No request {request!r} is known."))
+    told = told_of(here().stack(), request)
+    if told is None:
+        raise Trouble(f"No request {request!r} is known. See what became of its submission on the topic `receipts`.")
     if as_json:
         show_json(told)
         return
@@ -63,6 +64,12 @@ def watch(
             time.sleep(every)
 
 
+def told_of(stack: Stack, request: str) -> dict[str, Any] | None:
+    """What reporting tells of a request: how it stands and its story; None where it knows none of this id."""
+    status, told = _ask(stack, f"/api/requests/{quote(request, safe='')}")
+    return None if status == 404 else told
+
+
 def _ask(stack: Stack, path: str) -> tuple[int, dict[str, Any]]:
     status, text = fetch(stack.process("reporting"), path)
     try:
@@ -86,8 +93,8 @@ def _moment(text: str) -> str:
 def _gist(body: Mapping[str, Any]) -> Iterator[str]:
     """What an event says, in lines short enough for a table."""
     for session in body.get("sessions", ()):
-        takes_place = session["takes_place"]
-        yield f"{takes_place['start'][:16]} {session['time_zone']}: {session['title']}"
+        starts = datetime.fromisoformat(session["takes_place"]["start"]).astimezone(ZoneInfo(session["time_zone"]))
+        yield f"{starts:%Y-%m-%d %H:%M} {session['time_zone']}: {session['title']}"
     for expert in body.get("experts", ()):
         yield f"{expert['expert_id']} ({expert['affinity']}): {'; '.join(expert['reasons'])}"[:_LONGEST]
     for name, value in body.items():

@@ -5,21 +5,23 @@
 # pyright: reportUnknownArgumentType=false
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from schemas.topics import DEAD_SUFFIX, TOPICS
+from schemas.topics import DEAD_SUFFIX, SUBMISSIONS, TOPICS
 from services.console.surroundings import Stack
 from services.console.trouble import Trouble
 
 __all__ = ["KafkaError"]
 
 _CONNECT_SECONDS: Final = 10.0
+_CLOSE_SECONDS: Final = 10.0
 _DELIVERY_MS: Final = 120_000
 """How long an unacknowledged record is sent again, also while brokers restart."""
 _RECORDS_AT_A_TIME: Final = 5000
@@ -65,12 +67,6 @@ class _Reader(Protocol):
     async def getmany(self, *, timeout_ms: int, max_records: int) -> dict[TopicPartition, list[_Message]]: ...
 
 
-class _Client(Protocol):
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class LogRecord:
     """One record of Kafka's log; `topic` is the name of the topic table."""
@@ -95,7 +91,8 @@ async def publisher(stack: Stack) -> AsyncGenerator[Publisher]:
         max_batch_size=256 * 1024,
         request_timeout_ms=_DELIVERY_MS,
     )
-    async with _started(client, stack):
+    await _require(stack, [SUBMISSIONS.name])
+    async with _started(stack, client.start, client.stop):
         yield cast(Publisher, client)
 
 
@@ -103,6 +100,7 @@ async def publisher(stack: Stack) -> AsyncGenerator[Publisher]:
 async def follower(stack: Stack, topics: Iterable[str], *, from_start: bool = False) -> AsyncGenerator["Follower"]:
     """Reads all partitions of these topics, without a group, from their end or from their start. Raises Trouble."""
     names = {stack.topic(topic): topic for topic in topics}
+    await _require(stack, names.values())
     client = AIOKafkaConsumer(
         *names,
         bootstrap_servers=stack.kafka,
@@ -113,7 +111,7 @@ async def follower(stack: Stack, topics: Iterable[str], *, from_start: bool = Fa
         fetch_max_wait_ms=50,
         max_partition_fetch_bytes=8 * 1024 * 1024,
     )
-    async with _started(client, stack):
+    async with _started(stack, client.start, client.stop):
         made = Follower(cast(_Reader, client), names)
         await made.begin(from_start=from_start)
         yield made
@@ -178,19 +176,18 @@ class Follower:
         return self._names[partition.topic], partition.partition
 
 
-async def reach(stack: Stack) -> None:
-    """Raises Trouble where Kafka does not answer."""
-    async with _started(AIOKafkaProducer(bootstrap_servers=stack.kafka), stack):
-        return
+async def topics_there(stack: Stack) -> set[str]:
+    """The topics of the table and dead-letter topics that exist. Raises Trouble where Kafka does not answer."""
+    client = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
+    async with _started(stack, client.start, client.close):
+        present = set(await client.list_topics())
+    names = (name for topic in TOPICS for name in (topic.name, topic.name + DEAD_SUFFIX))
+    return {name for name in names if stack.topic(name) in present}
 
 
 async def log_lengths(stack: Stack) -> dict[str, int]:
     """Number of records in the log of each topic of the table and each dead-letter topic that exists."""
-    names = [name for topic in TOPICS for name in (topic.name, topic.name + DEAD_SUFFIX)]
-    client = AIOKafkaConsumer(bootstrap_servers=stack.kafka, group_id=None)
-    async with _started(client, stack):
-        present = cast("set[str]", await client.topics())
-    there = [name for name in names if stack.topic(name) in present]
+    there = await topics_there(stack)
     if not there:
         return {}
     async with follower(stack, there) as reading:
@@ -206,17 +203,22 @@ def headers_of(record: LogRecord) -> dict[str, bytes | None]:
     return dict(record.headers)
 
 
+async def _require(stack: Stack, topics: Iterable[str]) -> None:
+    if missing := set(topics) - await topics_there(stack):
+        raise Trouble(
+            f"Kafka at {stack.kafka} lacks the topics {', '.join(sorted(missing))}: run `fieldbridge topics --create`, "
+            "or start the services, which create them."
+        )
+
+
 @asynccontextmanager
-async def _started(client: _Client, stack: Stack) -> AsyncGenerator[None]:
+async def _started(
+    stack: Stack, start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]
+) -> AsyncGenerator[None]:
     try:
-        await asyncio.wait_for(client.start(), timeout=_CONNECT_SECONDS)
+        await asyncio.wait_for(start(), timeout=_CONNECT_SECONDS)
     except (KafkaError, OSError, TimeoutError) as error:
-        await _stop(client)
-        if type(error).__name__ == "UnknownTopicOrPartitionError":
-            raise Trouble(
-                f"Kafka at {stack.kafka} lacks topics of the table: run `fieldbridge topics --create`, or start the "
-                "services, which create them."
-            ) from None
+        await _end(stop)
         raise Trouble(
             f"Kafka at {stack.kafka} does not answer ({type(error).__name__}): run `fieldbridge up`, or set "
             "FIELDBRIDGE_KAFKA to a broker that runs."
@@ -224,11 +226,11 @@ async def _started(client: _Client, stack: Stack) -> AsyncGenerator[None]:
     try:
         yield
     finally:
-        await _stop(client)
+        await _end(stop)
 
 
-async def _stop(client: _Client) -> None:
+async def _end(stop: Callable[[], Awaitable[None]]) -> None:
     try:
-        await asyncio.wait_for(client.stop(), timeout=10)
+        await asyncio.wait_for(stop(), timeout=_CLOSE_SECONDS)
     except (KafkaError, OSError, TimeoutError):
         return
