@@ -15,6 +15,8 @@ from typing import Any, Final
 import aiohttp
 import asyncpg
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from aiokafka.structs import ConsumerRecord
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -173,7 +175,7 @@ class Workers:
 
 
 class RawName(str):
-    """A header name that aiokafka writes as any bytes at all."""
+    """A header name that is written as any bytes at all."""
 
     raw: bytes
 
@@ -193,8 +195,14 @@ class Message:
     topic: str
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]] = ()
+    headers: Sequence[tuple[str, bytes | None]] = ()
     partition: int | None = None
+    timestamp_ms: int | None = None
+
+    @property
+    def odd(self) -> bool:
+        """Whether aiokafka's producer refuses to write it."""
+        return (self.key is None and self.value is None) or any(isinstance(name, RawName) for name, _ in self.headers)
 
 
 def message(topic: str, envelope: Envelope, body: object, partition: int | None = None) -> Message:
@@ -210,11 +218,37 @@ async def publish(kafka: str, messages: Iterable[Message]) -> None:
     )
     await producer.start()
     try:
-        sent = [
-            await producer.send(one.topic, one.value, one.key, one.partition, headers=list(one.headers))
-            for one in messages
-        ]
+        sent: list[asyncio.Future[Any]] = []
+        for one in messages:
+            if one.odd:
+                await asyncio.gather(*sent)
+                await _publish_odd(kafka, one)
+                continue
+            sent.append(
+                await producer.send(
+                    one.topic, one.value, one.key, one.partition, one.timestamp_ms, headers=list(one.headers)
+                )
+            )
         await asyncio.gather(*sent)
+    finally:
+        await producer.stop()
+
+
+async def _publish_odd(kafka: str, one: Message) -> None:
+    """Writes a batch of one record with aiokafka's Python builder, which takes what its producer refuses."""
+    producer = AIOKafkaProducer(bootstrap_servers=kafka)
+    await producer.start()
+    try:
+        builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, -1, 1)
+        builder.append(0, one.timestamp_ms, one.key, one.value, list(one.headers))
+        batch = producer.create_batch()
+        batch._builder = builder
+        batch._relative_offset = 1
+        partition = one.partition
+        if partition is None:
+            await producer.client._wait_on_metadata(one.topic)
+            partition = producer._partition(one.topic, None, one.key, None, one.key, None)
+        await (await producer.send_batch(batch, one.topic, partition=partition))
     finally:
         await producer.stop()
 
@@ -279,3 +313,13 @@ async def ends_of(kafka: str, topics: Iterable[str]) -> dict[TopicPartition, int
         )
     finally:
         await consumer.stop()
+
+
+async def create_topics(kafka: str, *topics: str, partitions: int = 8) -> None:
+    """Creates topics as they are named, where they do not exist."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka)
+    await admin.start()
+    try:
+        await admin.create_topics([NewTopic(topic, partitions, 1) for topic in topics])
+    finally:
+        await admin.close()

@@ -90,12 +90,14 @@ class Life:
             return "on_hold"
         if self.intake != "accepted":
             return self.intake or "unknown"
-        if self.match is None or self.match_step == "released":
-            return "accepted"
         if self.match_step == "not_found":
             return "unfilled"
+        if self.match is None or self.match_step == "released":
+            return "accepted"
         if self.planned_match == self.match.match_id and self.engagement is not None:
             return "follow_up_due" if self.engagement == "delivered" and self.follow_up else self.engagement
+        if self.match.match_id in self.done_matches:
+            return "accepted"
         return "proposed" if self.match_step == "proposed" else "matched"
 
     def take(self, event_type: str, time: datetime, body: Mapping[str, Any]) -> None:
@@ -141,7 +143,6 @@ class Life:
             case "match.released.v1":
                 self.match_step = "released"
             case _:
-                self.match = None
                 self.match_step = "not_found"
 
     def _take_engagement(self, event_type: str, body: Mapping[str, Any]) -> None:
@@ -152,9 +153,9 @@ class Life:
             case "engagement.not_plannable.v1":
                 self.planned_match, self.engagement, self.plan = body["match_id"], "not_plannable", {}
             case "engagement.confirmed.v1":
-                self.engagement = "confirmed"
+                self.planned_match, self.engagement = body["match_id"], "confirmed"
             case "engagement.delivered.v1":
-                self.engagement = "delivered"
+                self.planned_match, self.engagement = body["match_id"], "delivered"
                 self.done_matches.add(body["match_id"])
             case "engagement.closed.v1":
                 self.engagement, self.plan = None, {}

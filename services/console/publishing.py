@@ -216,7 +216,10 @@ async def _await_receipts(receipts: wire.Follower, sent: Sequence[Sent], seconds
     deadline = monotonic() + seconds
     while waiting and monotonic() < deadline:
         for record in await receipts.next(min(1.0, deadline - monotonic())):
-            body: dict[str, Any] = json.loads(record.value or b"{}")
+            try:
+                body: dict[str, Any] = json.loads(record.value or b"{}")
+            except (ValueError, RecursionError):
+                continue  # nobody's receipt
             for one in waiting.pop((body.get("submission_source", ""), body.get("submission_id", "")), ()):
                 _note(one, wire.headers_of(record).get("ce_type"), body)
 

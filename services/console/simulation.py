@@ -126,7 +126,10 @@ class Simulation:
             for record in await self._facts.next(0.2):
                 self._last_heard = monotonic()
                 event_type = (wire.headers_of(record).get("ce_type") or b"").decode()
-                body: dict[str, Any] = json.loads(record.value or b"{}")
+                try:
+                    body: dict[str, Any] = json.loads(record.value or b"{}")
+                except (ValueError, RecursionError):
+                    continue  # nobody's fact: the services park it
                 if record.topic == RECEIPTS.name:
                     self._receipt(event_type, body)
                     continue

@@ -1,7 +1,7 @@
 """PostgreSQL as the services see it: the connection protocol, the pool, and what its failures mean."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from enum import Enum, auto
 from typing import Any, Final, Protocol, cast
@@ -12,6 +12,9 @@ import asyncpg
 Row = Mapping[str, Any]
 
 OLDEST_POSTGRES: Final = 15
+
+_LONGEST_ANSWER_SECONDS: Final = 75.0
+"""Above the server's own limit on a statement: a server that does not even report that is away."""
 
 _SESSION: Final = {
     # Plans frozen while tables were empty are many times slower once they are full.
@@ -95,6 +98,15 @@ _CONTENDED: Final = (
 )
 
 
+_VAIN: Final = (
+    asyncpg.exceptions.InvalidAuthorizationSpecificationError,
+    asyncpg.exceptions.InvalidCatalogNameError,
+    asyncpg.exceptions.InsufficientPrivilegeError,
+    ValueError,
+)
+"""At the start of a service: what no waiting mends, only somebody who corrects the URL or the server."""
+
+
 def meaning(error: BaseException) -> Failure:
     """What a failed transaction means: wait for the server, try again, or look for the event at fault."""
     if isinstance(error, _CONTENDED):
@@ -140,7 +152,7 @@ class Pool:
         self._most = most
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
-    async def open(self, say: Callable[[str], None]) -> None:
+    async def open(self, say: Callable[[str], None], wait: Callable[[float], Awaitable[None]]) -> None:
         """Connects, waiting for the server for as long as it takes. Raises UnusableDatabase where waiting is vain."""
         delay = 0.1
         while True:
@@ -151,20 +163,23 @@ class Pool:
                     max_size=self._most,
                     server_settings=_SESSION,
                     timeout=10,
+                    command_timeout=_LONGEST_ANSWER_SECONDS,
                     max_inactive_connection_lifetime=120,
                 )
                 version = await self._server_version()
-                if version < OLDEST_POSTGRES:
-                    raise UnusableDatabase(
-                        f"PostgreSQL at {address(self.url)} is version {version}: {OLDEST_POSTGRES} or newer is needed."
-                    )
-                return
-            except (asyncpg.exceptions.InvalidAuthorizationSpecificationError, ValueError) as error:
+            except _VAIN as error:
                 raise UnusableDatabase(f"PostgreSQL at {address(self.url)} cannot be used: {_reason(error)}") from None
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                await self.close()
                 say(f"waiting for PostgreSQL at {address(self.url)}: {_reason(error)}")
-                await asyncio.sleep(delay)
+                await wait(delay)
                 delay = min(delay * 2, 2.0)
+                continue
+            if version < OLDEST_POSTGRES:
+                raise UnusableDatabase(
+                    f"PostgreSQL at {address(self.url)} is version {version}: {OLDEST_POSTGRES} or newer is needed."
+                )
+            return
 
     async def _server_version(self) -> int:
         async with self.connection() as db:
@@ -173,7 +188,8 @@ class Pool:
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection, None]:
         """A connection from the pool; waits at most ten seconds for a free one."""
-        assert self._pool is not None, "the pool is not open"
+        if self._pool is None:
+            raise ConnectionError("the pool of connections is not open")
         async with self._pool.acquire(timeout=10) as connection:
             yield cast(Connection, connection)
 
@@ -192,8 +208,10 @@ class Pool:
 
     async def close(self) -> None:
         """Gives the connections back to the server."""
-        if self._pool is not None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
             try:
-                await asyncio.wait_for(self._pool.close(), timeout=1.0)
-            except TimeoutError:
-                self._pool.terminate()
+                async with asyncio.timeout(0.5):
+                    await pool.close()
+            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                pool.terminate()

@@ -4,20 +4,19 @@ An event is handled once: facts by the sequence of their key, messages without a
 that cannot be handled is parked with every later event of its key behind it; all others go through.
 """
 
-import traceback
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
-
-from pydantic import ValidationError
 
 from schemas.envelope import Envelope, NotAnEvent, read
 from services.runtime import inbox, outbox, parking
 from services.runtime.database import Database
 from services.runtime.inbox import Slot, Stream, Tally
+from services.runtime.logs import describe
 from services.runtime.parking import Parked, ParkedRow
+from services.runtime.rawrecords import any_stray_bytes
 from services.runtime.records import Record
 from services.runtime.service import Event, FactBody, Known, Service
 
@@ -65,6 +64,15 @@ class Handled:
     """Topic and age in seconds of each event applied."""
 
 
+@dataclass(frozen=True, slots=True)
+class Redriven:
+    """What became of parked events: how many are settled, how many stay parked, and the facts that followed."""
+
+    settled: int
+    still_parked: int
+    facts: list[FactBody]
+
+
 class Handling:
     """The path of records through one service."""
 
@@ -76,6 +84,8 @@ class Handling:
     def take(self, record: Record) -> Taken:
         """Reads the envelope and the body of a record; whatever the bytes are, this does not raise."""
         key = _text(record.key)
+        if any_stray_bytes(record.headers):
+            return Taken(record, key, unreadable="not a CloudEvent: the name of a header is not UTF-8")
         try:
             envelope, data = read(record.headers, record.value)
         except NotAnEvent as error:
@@ -101,7 +111,9 @@ class Handling:
         events = [
             self._event(one, one.envelope, now)
             for one in taken
-            if one.envelope is not None and one.body is not None and not _repeated(one.envelope, one, streams, fresh)
+            if one.envelope is not None
+            and one.body is not None
+            and not self._repeated(one, one.envelope, streams, fresh)
         ]
         known = await self.service.decider.load(db, events) if events and refuse is None else None
         done = _Consequences()
@@ -135,26 +147,32 @@ class Handling:
         await parking.release_gaps(db, filled)
         return Handled(dict(tallies), [fact.body for fact in done.facts], parked, latencies)
 
-    async def redrive(self, db: Database, now: datetime, most: int) -> tuple[int, int, list[FactBody]]:
-        """Handles again, in their order, the parked events that were marked; returns how many went through and how
-        many stay parked, and the facts that followed.
+    async def redrive(self, db: Database, now: datetime, most: int) -> Redriven:
+        """Handles again, in their order, the parked events of up to so many keys that hold a marked one.
 
-        A discarded event counts as handled without effect, so that the events of its key can go on.
+        A discarded event counts as handled without effect. What only waited behind others goes on with them. With 0,
+        a single event is handled, and those behind it the next time.
         """
-        rows = await parking.marked(db, most)
-        streams = await inbox.streams(db, ((row.record.topic, row.key) for row in rows if row.key is not None))
-        taken = {row.id: self.take(row.record) for row in rows}
-        live = [one for row in rows if row.state == "redrive" and (one := taken[row.id]).envelope and one.body]
-        events = [self._event(one, one.envelope, now) for one in live if one.envelope is not None]
+        # A key is held before its parked events are read: the pump, which parks under the same lock, can add none.
+        keys = await parking.marked_keys(db, max(1, most))
+        streams = await inbox.hold_streams(db, ((topic, key) for topic, key in keys if key is not None))
+        rows, later = await parking.of_keys(db, keys, most)
+        taken = {row.id: replace(self.take(row.record), key=row.key) for row in rows}
+        events = [
+            self._event(one, one.envelope, now)
+            for row in rows
+            if (one := taken[row.id]).envelope is not None and one.body is not None and row.goes_on
+        ]
         known = await self.service.decider.load(db, events) if events else None
         done = _Consequences()
         settled: list[int] = []
         still: list[tuple[int, str, str]] = []
         stuck: dict[tuple[str, str], str] = {}
+        awaited = _sequences_ahead(rows, taken, self._sequence)
         for row in rows:
-            one = replace(taken[row.id], key=row.key)
+            one = taken[row.id]
             stream = one.stream
-            verdict = self._redriven(row, one, streams, stuck, known, now, done)
+            verdict = self._redriven(row, one, streams, stuck, known, now, done, awaited)
             if verdict is None:
                 settled.append(row.id)
                 continue
@@ -164,10 +182,12 @@ class Handling:
             still.append((row.id, _REASONS[kind], _clean(detail)))
         for stream in set(streams) | set(done.moved):
             standing = done.moved.get(stream, streams.get(stream, Stream()))
-            done.moved[stream] = Stream(standing.sequence, stuck.get(stream))
+            blocked = stuck.get(stream) or (streams.get(stream, Stream()).blocked if later else None)
+            done.moved[stream] = Stream(standing.sequence, blocked)
         await self._write(db, done, now)
         await parking.settle(db, settled, still)
-        return len(settled), len(still), [fact.body for fact in done.facts]
+        await parking.mark_again(db, [row.id for row in later if row.goes_on])
+        return Redriven(len(settled), len(still), [fact.body for fact in done.facts])
 
     def _redriven(
         self,
@@ -178,26 +198,48 @@ class Handling:
         known: Known | None,
         now: datetime,
         done: _Consequences,
+        awaited: Mapping[tuple[str, str], list[int]],
     ) -> tuple[str, str] | None:
+        """Why a parked event stays parked; None where it is settled."""
         stream = one.stream
         if stream is not None and stream in stuck and row.state != "discard":
             return ("behind", "an earlier event of this key is parked")
-        if row.state == "parked":
-            return ("kept", row.detail) if stream is None else (_KIND_OF_REASON[row.reason], row.detail)
-        sequence = one.envelope.sequence if one.envelope else None
+        if not row.goes_on and row.state != "discard":
+            return (_KIND_OF_REASON[row.reason], row.detail)
+        sequence = self._sequence(one)
         standing = done.moved.get(stream, streams.get(stream, Stream())) if stream is not None else Stream()
         if sequence is not None and sequence <= standing.sequence:
             return None
-        if row.state == "redrive":
+        if row.state != "discard":
             if one.unreadable is not None:
                 return ("unreadable", one.unreadable)
             if sequence is not None and sequence > standing.sequence + 1:
                 return ("gap", f"sequence {sequence} came, {standing.sequence + 1} is missing")
             if one.body is not None and (verdict := self._decide(one, known, now, done)) is not None:
                 return verdict
+        elif stream is not None and sequence is None and self._sequenced(one):
+            # Its sequence cannot be read: it was the missing one if a later event of the key waits for one.
+            ahead = [other for other in awaited.get(stream, []) if other > standing.sequence]
+            sequence = standing.sequence + 1 if ahead and min(ahead) > standing.sequence + 1 else None
         if stream is not None and sequence is not None:
             done.moved[stream] = Stream(max(sequence, standing.sequence))
         return None
+
+    def _sequence(self, one: Taken) -> int | None:
+        """The sequence that orders the events of a key; None where the topic has none, whatever its sources say."""
+        return one.envelope.sequence if one.envelope is not None and self._sequenced(one) else None
+
+    def _repeated(
+        self,
+        one: Taken,
+        envelope: Envelope,
+        streams: dict[tuple[str, str], Stream],
+        fresh: set[tuple[str, str]],
+    ) -> bool:
+        if self._sequenced(one):
+            standing = streams.get(one.stream, Stream()) if one.stream is not None else Stream()
+            return (envelope.sequence or 0) <= standing.sequence
+        return (envelope.source, envelope.id) not in fresh
 
     def _sequenced(self, one: Taken) -> bool:
         return self._reads[one.record.topic].topic.sequenced
@@ -230,7 +272,8 @@ class Handling:
         return None if one.unreadable is None else ("unreadable", one.unreadable)
 
     def _decide(self, one: Taken, known: Known | None, now: datetime, done: _Consequences) -> tuple[str, str] | None:
-        assert known is not None and one.envelope is not None
+        assert known is not None
+        assert one.envelope is not None
         event = self._event(one, one.envelope, now)
         try:
             changes, facts = self.service.decider.decide(known, event)
@@ -283,7 +326,6 @@ _REASONS: Final = {
     "refuse": parking.REFUSED,
     "gap": parking.GAP,
     "behind": parking.BEHIND,
-    "kept": parking.UNREADABLE,
 }
 _KIND_OF_REASON: Final = {
     parking.UNREADABLE: "unreadable",
@@ -293,12 +335,16 @@ _KIND_OF_REASON: Final = {
 }
 
 
-def _repeated(
-    envelope: Envelope, one: Taken, streams: dict[tuple[str, str], Stream], fresh: set[tuple[str, str]]
-) -> bool:
-    if envelope.sequence is not None and one.stream is not None:
-        return envelope.sequence <= streams.get(one.stream, Stream()).sequence
-    return (envelope.source, envelope.id) not in fresh
+def _sequences_ahead(
+    rows: Sequence[ParkedRow], taken: Mapping[int, Taken], sequence_of: Callable[[Taken], int | None]
+) -> dict[tuple[str, str], list[int]]:
+    ahead: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for row in rows:
+        one = taken[row.id]
+        sequence = sequence_of(one)
+        if one.stream is not None and sequence is not None:
+            ahead[one.stream].append(sequence)
+    return ahead
 
 
 def _text(raw: bytes | None) -> str | None:
@@ -313,15 +359,3 @@ def _text(raw: bytes | None) -> str | None:
 
 def _clean(text: str) -> str:
     return text.replace("\x00", "\\0").encode("utf-8", "replace").decode()[:_LONGEST_DETAIL]
-
-
-def describe(error: BaseException) -> str:
-    """An exception in one line that names the place in the code and never the value at fault."""
-    if isinstance(error, ValidationError):
-        return "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'body'}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_context=False, include_input=False)[:20]
-        )
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else ""
-    return f"{type(error).__name__}{place}"

@@ -27,6 +27,11 @@ class Health:
     def beat(self, loop: str) -> None:
         self.beats[loop] = monotonic()
 
+    def halt(self, loop: str, halted: Halted) -> None:
+        """The loop has stopped for good, on purpose: that is no stall, and a restart would not mend it."""
+        self.halted = halted
+        self.beats.pop(loop, None)
+
     def database_away(self, why: str) -> None:
         self.obstacles["postgres"] = f"PostgreSQL does not answer: {why}"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.runtime.database import Database
+from services.runtime.database import Contention, Database
 
 Slot = tuple[str, int]
 """A partition: topic and number."""
@@ -60,6 +60,13 @@ ORDER BY topic, key
 ON CONFLICT (topic, key) DO UPDATE
 SET sequence = excluded.sequence, blocked = excluded.blocked,
     traceparent = coalesce(excluded.traceparent, known.traceparent)
+WHERE known.sequence <= excluded.sequence
+"""
+
+_HOLD_STREAMS: Final = """
+INSERT INTO runtime.stream_seen (topic, key, sequence)
+SELECT topic, key, 0 FROM unnest($1::text[], $2::text[]) AS given (topic, key) ORDER BY topic, key
+ON CONFLICT DO NOTHING
 """
 
 _TRACES: Final = """
@@ -144,10 +151,17 @@ async def streams(db: Database, keys: Iterable[tuple[str, str]]) -> dict[tuple[s
     return {(row["topic"], row["key"]): Stream(row["sequence"], row["blocked"]) for row in rows}
 
 
+async def hold_streams(db: Database, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Stream]:
+    """How far these keys have been handled; locked, also those of which nothing has been handled yet."""
+    wanted = sorted(set(keys))
+    await db.execute(_HOLD_STREAMS, [topic for topic, _ in wanted], [key for _, key in wanted])
+    return await streams(db, wanted)
+
+
 async def remember_streams(db: Database, moved: Mapping[tuple[str, str], Stream]) -> None:
-    """Writes how far keys have been handled."""
+    """Writes how far keys have been handled. Raises Contention where one has been handled further meanwhile."""
     if moved:
-        await db.execute(
+        done = await db.execute(
             _REMEMBER_STREAMS,
             [topic for topic, _ in moved],
             [key for _, key in moved],
@@ -155,6 +169,8 @@ async def remember_streams(db: Database, moved: Mapping[tuple[str, str], Stream]
             [stream.blocked for stream in moved.values()],
             [stream.traceparent for stream in moved.values()],
         )
+        if int(done.split()[-1]) != len(moved):
+            raise Contention
 
 
 async def traces(db: Database, topics: Iterable[str], keys: Iterable[str]) -> dict[str, str]:

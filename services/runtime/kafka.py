@@ -6,20 +6,27 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol, cast
+from contextlib import suppress
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import IllegalStateError, KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import IllegalStateError, KafkaError, TopicAlreadyExistsError, for_code
 
 from schemas.topics import DEAD_SUFFIX, Topic
+from services.runtime import rawrecords
 from services.runtime.settings import Settings
+
+__all__ = ["IllegalStateError", "KafkaError", "TopicPartition"]
+
+PATIENCE_SECONDS: Final = 10.0
+"""How long a question to the brokers may stay without an answer."""
 
 _LARGEST_DEAD: Final = 8 * 1024 * 1024
 
-
-__all__ = ["IllegalStateError", "KafkaError", "TopicPartition"]
+Wait = Callable[[float], Awaitable[None]]
+"""Waits so many seconds; raises where waiting is to end."""
 
 
 class Message(Protocol):
@@ -34,6 +41,16 @@ class Message(Protocol):
     headers: Sequence[tuple[str, bytes | None]]
 
 
+class Client(Protocol):
+    """What is started before it is used, and stopped afterwards."""
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+C = TypeVar("C", bound=Client)
+
+
 class Consumer(Protocol):
     """What the pump uses of aiokafka's consumer."""
 
@@ -44,6 +61,7 @@ class Consumer(Protocol):
     async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]: ...
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]: ...
     def seek(self, partition: TopicPartition, offset: int) -> None: ...
+    def assignment(self) -> set[TopicPartition]: ...
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None: ...
     def highwater(self, partition: TopicPartition) -> int | None: ...
 
@@ -54,7 +72,7 @@ class Producer(Protocol):
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
     async def send(
-        self, topic: str, *, value: bytes | None, key: bytes | None, headers: Sequence[tuple[str, bytes]]
+        self, topic: str, *, value: bytes | None, key: bytes | None, headers: Sequence[tuple[str, bytes | None]]
     ) -> Awaitable[object]: ...
 
 
@@ -79,8 +97,10 @@ class UnusableKafka(Exception):
 def consumer(settings: Settings, service: str) -> Consumer:
     """A member of the service's consumer group; not started. Offsets are committed by hand, as a hint for lag tools.
 
-    Ranges are assigned, so that partitions of one number, which hold the same keys, go to the same worker.
+    Ranges are assigned, so that partitions of one number, which hold the same keys, go to the same worker. What other
+    systems' transactions took back is not read.
     """
+    rawrecords.read_tolerantly()
     client = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka,
         group_id=f"{settings.topic_prefix}{service}",
@@ -91,6 +111,8 @@ def consumer(settings: Settings, service: str) -> Consumer:
         session_timeout_ms=settings.session_timeout_ms,
         heartbeat_interval_ms=max(300, settings.session_timeout_ms // 4),
         max_poll_interval_ms=600_000,
+        request_timeout_ms=int(PATIENCE_SECONDS * 1000),
+        isolation_level="read_committed",
         fetch_max_wait_ms=250,
         metadata_max_age_ms=30_000,
     )
@@ -105,48 +127,108 @@ def producer(settings: Settings, service: str) -> Producer:
         enable_idempotence=True,
         acks="all",
         max_request_size=2 * _LARGEST_DEAD,
-        request_timeout_ms=10_000,
+        request_timeout_ms=int(PATIENCE_SECONDS * 1000),
     )
     return cast(Producer, client)
 
 
-async def started(client: Any, settings: Settings, say: Callable[[str], None]) -> None:
-    """Starts a client, waiting for the brokers and the topics for as long as it takes."""
+async def send(
+    producer: Producer, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
+) -> Awaitable[object]:
+    """Hands a record to the producer, whatever its bytes are; gives the future of the broker's acknowledgement."""
+    if (key is None and value is None) or rawrecords.any_stray_bytes(headers):
+        return await rawrecords.send_as_it_was(producer, topic, key, value, headers)
+    return await producer.send(topic, key=key, value=value, headers=headers)
+
+
+async def started(make: Callable[[], C], settings: Settings, say: Callable[[str], None], wait: Wait) -> C:
+    """Makes a client and starts it, waiting for the brokers and the topics for as long as it takes."""
     delay = 0.1
     while True:
+        client = make()
         try:
-            await client.start()
-            return
-        except (KafkaConnectionError, KafkaError, OSError) as error:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await client.start()
+            return client
+        except (KafkaError, OSError, TimeoutError) as error:
+            await _close(client)
             say(f"waiting for Kafka at {settings.kafka}: {type(error).__name__}")
-            await asyncio.sleep(delay)
-            delay = min(delay * 2, 2.0)
+        except BaseException:
+            await _close(client)
+            raise
+        await wait(delay)
+        delay = min(delay * 2, 2.0)
 
 
-async def create_topics(settings: Settings, topics: Iterable[Topic], say: Callable[[str], None]) -> list[str]:
+async def stopped(client: Client) -> None:
+    """Stops a client; what it cannot finish in a second is left."""
+    try:
+        async with asyncio.timeout(1.0):
+            await client.stop()
+    except (KafkaError, OSError, TimeoutError):
+        return
+
+
+async def _close(client: Client) -> None:
+    """Stops a client that may have started in part only."""
+    with suppress(Exception):
+        async with asyncio.timeout(0.5):
+            await client.stop()
+
+
+class _Admin:
+    """aiokafka's administrator, which is closed rather than stopped."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.client = AIOKafkaAdminClient(
+            bootstrap_servers=settings.kafka,
+            client_id="fieldbridge-topics",
+            request_timeout_ms=int(PATIENCE_SECONDS * 1000),
+        )
+
+    async def start(self) -> None:
+        await self.client.start()
+
+    async def stop(self) -> None:
+        await self.client.close()
+
+
+async def create_topics(
+    settings: Settings, topics: Iterable[Topic], say: Callable[[str], None], wait: Wait = asyncio.sleep
+) -> list[str]:
     """Creates the topics of the table that do not exist, each with its dead-letter topic; returns their names.
 
-    Raises UnusableKafka where the cluster refuses.
+    Waits for the brokers for as long as it takes. Raises UnusableKafka where the cluster refuses.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka, client_id="fieldbridge-topics")
-    await started(admin, settings, say)
-    try:
-        present = set(await admin.list_topics())
-        wanted = [new for topic in topics for new in _new_topics(topic, settings)]
-        missing = [new for new in wanted if new.name not in present]
-        if not missing:
-            return []
-        answer = await admin.create_topics(missing)
-        for name, code, *message in cast(Any, answer).topic_errors:
-            error = for_code(code)
-            if code and error is not TopicAlreadyExistsError:
-                raise UnusableKafka(
-                    f"Kafka at {settings.kafka} did not create topic {name}: {error.__name__} "
-                    f"{message[0] if message else ''}. Create it by hand, or allow this client to create topics."
-                )
-        return [new.name for new in missing]
-    finally:
-        await admin.close()
+    while True:
+        admin = await started(lambda: _Admin(settings), settings, say, wait)
+        try:
+            return await _create_missing(admin.client, settings, topics)
+        except KafkaError as error:
+            say(f"waiting for Kafka at {settings.kafka}: {type(error).__name__}")
+        finally:
+            await stopped(admin)
+        await wait(0.5)
+
+
+async def _create_missing(admin: AIOKafkaAdminClient, settings: Settings, topics: Iterable[Topic]) -> list[str]:
+    present = set(await admin.list_topics())
+    wanted = [new for topic in topics for new in _new_topics(topic, settings)]
+    missing = [new for new in wanted if new.name not in present]
+    if not missing:
+        return []
+    answer = await admin.create_topics(missing)
+    for name, code, *message in cast(Any, answer).topic_errors:
+        error = for_code(code)
+        if not code or error is TopicAlreadyExistsError:
+            continue
+        if error.retriable:
+            raise error
+        raise UnusableKafka(
+            f"Kafka at {settings.kafka} did not create topic {name}: {error.__name__} "
+            f"{message[0] if message else ''}. Create it by hand, or allow this client to create topics."
+        )
+    return [new.name for new in missing]
 
 
 def _new_topics(topic: Topic, settings: Settings) -> list[NewTopic]:

@@ -1,22 +1,34 @@
-"""Structured logs on standard error: one JSON object a line, or lines for people. No body of an event is ever logged."""
+"""Structured logs on standard error: one JSON object a line, or lines for people. No body of an event is ever logged.
+
+The text of an exception may hold what an event said: of such only the kind and the place in the code are shown.
+"""
+
+# aiokafka declares no types; only its exceptions are used here.
+# pyright: reportMissingTypeStubs=false
 
 import logging
 import sys
-from typing import Any
+import traceback
+from typing import Any, Final, cast
 
 import structlog
-from structlog.typing import FilteringBoundLogger
+from aiokafka.errors import KafkaError
+from pydantic import ValidationError
+from structlog.typing import EventDict, FilteringBoundLogger, Processor
+
+_OF_THE_MACHINE: Final = (OSError, KafkaError)
+"""Exceptions whose text speaks of servers and files, never of an event."""
 
 
 def configure(service: str, level: str, layout: str) -> dict[str, Any]:
     """Sets structlog up and returns the `logging.config` dictionary that routes other libraries' logs the same way."""
-    shared: list[structlog.typing.Processor] = [
+    shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
+        _frames,
     ]
-    renderer: structlog.typing.Processor = (
+    renderer: Processor = (
         structlog.processors.JSONRenderer() if layout == "json" else structlog.dev.ConsoleRenderer(colors=False)
     )
     structlog.configure(
@@ -29,6 +41,7 @@ def configure(service: str, level: str, layout: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
+        "filters": {"described": {"()": _Described}},
         "formatters": {
             "structured": {
                 "()": structlog.stdlib.ProcessorFormatter,
@@ -36,17 +49,54 @@ def configure(service: str, level: str, layout: str) -> dict[str, Any]:
                 "foreign_pre_chain": [*shared, _service(service), structlog.stdlib.add_logger_name],
             }
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured", "filters": ["described"]}},
         "root": {"handlers": ["stderr"], "level": "WARNING" if level == "INFO" else level},
     }
 
 
-def _service(name: str) -> structlog.typing.Processor:
-    def bind(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _service(name: str) -> Processor:
+    def bind(_: object, __: str, event: EventDict) -> EventDict:
         event.setdefault("service", name)
         return event
 
     return bind
+
+
+def _frames(_: object, __: str, event: EventDict) -> EventDict:
+    """Turns an exception into its kind and the places it came through."""
+    given: object = event.pop("exc_info", None)
+    if isinstance(given, tuple):
+        given = cast("tuple[object, ...]", given)[1]
+    error = given if isinstance(given, BaseException) else sys.exception() if given else None
+    if error is not None:
+        event["error"] = describe(error)
+        event["came_through"] = [
+            f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno} {frame.name}"
+            for frame in traceback.extract_tb(error.__traceback__)
+        ]
+    return event
+
+
+class _Described(logging.Filter):
+    """Libraries log exceptions as arguments of their messages: they are described instead."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(describe(arg) if isinstance(arg, BaseException) else arg for arg in record.args)
+        return True
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line that names the place in the code and never the value at fault."""
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'body'}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_context=False, include_input=False)[:20]
+        )
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].filename.rsplit('/', 1)[-1]}:{frames[-1].lineno}" if frames else ""
+    said = f": {' '.join(str(error).split())}" if isinstance(error, _OF_THE_MACHINE) and str(error) else ""
+    return f"{type(error).__name__}{said}{place}"
 
 
 def logger(part: str) -> FilteringBoundLogger:

@@ -17,7 +17,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.events = Counter(
             "fieldbridge_events",
-            "Events taken from Kafka, by topic and outcome: applied, duplicate, ignored (not for this service) or parked.",
+            "Events taken from Kafka, by topic and outcome: applied, duplicate, ignored (not meant for it) or parked.",
             ("topic", "outcome"),
             registry=self.registry,
         )

@@ -1,9 +1,10 @@
 """What every service shows over HTTP: `/metrics`, `/livez`, `/readyz`, and the pages of its own."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import faust
 from aiohttp import web
@@ -12,13 +13,15 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from services.runtime import parking
 from services.runtime.database import Database, Pool
-from services.runtime.handling import describe
 from services.runtime.health import Health
-from services.runtime.logs import logger
+from services.runtime.logs import describe, logger
 from services.runtime.metrics import Metrics
 from services.runtime.service import Page, Service
 
 Answer = Callable[[web.Request], Awaitable[web.Response]]
+
+_READERS: Final = 2
+"""Most connections that pages take at a time: what moves events is not to wait for those who look on."""
 
 log = logger("pages")
 
@@ -31,6 +34,7 @@ class Pages:
         self._pool = pool
         self._metrics = metrics
         self._health = health
+        self._reading = asyncio.Semaphore(_READERS)
         self._gauges = {
             gauge.name: Gauge(gauge.name, gauge.says, gauge.labels, registry=metrics.registry)
             for gauge in service.gauges
@@ -55,7 +59,7 @@ class Pages:
 
     async def _exposition(self, _: web.Request) -> web.Response:
         try:
-            async with self._pool.connection() as db:
+            async with self._reading, self._pool.connection() as db:
                 await self._read_gauges(db)
         except Exception as error:
             log.warning("gauges of the database are as of the last scrape", error=describe(error))
@@ -67,7 +71,8 @@ class Pages:
 
     async def _read_gauges(self, db: Database) -> None:
         row = await db.fetchrow(
-            "SELECT count(*) AS depth, extract(epoch FROM clock_timestamp() - min(written_at)) AS age FROM runtime.outbox"
+            "SELECT count(*) AS depth, extract(epoch FROM clock_timestamp() - min(written_at)) AS age"
+            " FROM runtime.outbox"
         )
         if row is not None:
             self._metrics.outbox_depth.set(row["depth"])
@@ -87,7 +92,7 @@ class Pages:
             asked = dict(request.query) | dict(request.match_info)
             began = monotonic()
             try:
-                async with self._pool.connection() as db:
+                async with self._reading, self._pool.connection() as db:
                     shown = await page.answer(db, asked)
             except Exception as error:
                 log.error("page failed", path=page.path, error=describe(error), seconds=monotonic() - began)

@@ -59,6 +59,11 @@ class ParkedRow:
     parked_at: datetime
     state: str
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is to be handled when its key is redriven: it was marked, or it only waited for others."""
+        return self.state == "redrive" or (self.state == "parked" and self.reason in (GAP, BEHIND))
+
 
 def _row(row: Row) -> ParkedRow:
     return ParkedRow(
@@ -116,8 +121,8 @@ async def list_parked(db: Database, *, key: str | None = None, most: int = 10_00
 async def mark(db: Database, state: str, *, ids: Sequence[int] | None = None, key: str | None = None) -> int:
     """Marks parked events for the running service to redrive or discard; returns how many.
 
-    A redrive takes every event of the same key along, since they wait behind one another; a discard redrives those that
-    only waited behind the discarded ones. Without ids and key, all parked events are marked.
+    A redrive takes every event of the same key along, since they wait behind one another; behind a discarded event
+    those that only waited for it go on by themselves. Without ids and key, all parked events are marked.
     """
     result = await db.execute(
         """
@@ -131,34 +136,62 @@ async def mark(db: Database, state: str, *, ids: Sequence[int] | None = None, ke
         None if ids is None else list(ids),
         key,
     )
-    if state == "discard":
-        await db.execute(
-            """
-            UPDATE runtime.parked AS one SET state = 'redrive'
-            WHERE state = 'parked' AND reason = $1 AND EXISTS (
-                SELECT FROM runtime.parked AS other
-                WHERE other.state = 'discard' AND other.topic = one.topic AND other.key = one.key)
-            """,
-            BEHIND,
-        )
     return int(result.split()[-1])
 
 
-async def marked(db: Database, most: int) -> list[ParkedRow]:
-    """Events marked for redrive or discard and all others of their keys, locked, in the order of the log."""
+async def marked_keys(db: Database, most: int) -> list[tuple[str, str | None]]:
+    """Topics and keys that hold a marked event, the earliest first; None stands for events without a key."""
     rows = await db.fetch(
-        f"""
-        {_SHOWN}
-        WHERE id IN (SELECT id FROM runtime.parked WHERE state <> 'parked' AND key IS NULL ORDER BY id LIMIT $1)
-           OR (topic, key) IN (
-                SELECT topic, key FROM runtime.parked
-                WHERE state <> 'parked' AND key IS NOT NULL GROUP BY topic, key ORDER BY min(id) LIMIT $1)
-        ORDER BY id
-        FOR UPDATE
+        """
+        SELECT topic, key FROM runtime.parked WHERE state <> 'parked' GROUP BY topic, key ORDER BY min(id) LIMIT $1
         """,
         most,
     )
-    return [_row(row) for row in rows]
+    return [(row["topic"], row["key"]) for row in rows]
+
+
+async def of_keys(
+    db: Database, keys: Sequence[tuple[str, str | None]], most: int
+) -> tuple[list[ParkedRow], list[ParkedRow]]:
+    """All parked events of these keys, and up to so many marked ones without a key, locked, in the order of the log.
+
+    With 0, they end at the first that is to be handled or discarded; those after it are returned apart.
+    """
+    named = [(topic, key) for topic, key in keys if key is not None]
+    found = await db.fetch(
+        f"""
+        {_SHOWN}
+        WHERE (topic, key) IN (SELECT * FROM unnest($1::text[], $2::text[]))
+           OR id IN (
+                SELECT id FROM runtime.parked WHERE state <> 'parked' AND key IS NULL AND topic = ANY($3)
+                ORDER BY id LIMIT $4)
+        ORDER BY id
+        FOR UPDATE
+        """,
+        [topic for topic, _ in named],
+        [key for _, key in named],
+        [topic for topic, key in keys if key is None],
+        max(1, most),
+    )
+    rows = [_row(row) for row in found]
+    if most > 0:
+        return rows, []
+    first = next((nth for nth, row in enumerate(rows) if row.goes_on or row.state == "discard"), len(rows))
+    return rows[: first + 1], rows[first + 1 :]
+
+
+async def mark_again(db: Database, ids: Sequence[int]) -> None:
+    """These are to be handled next, after what stood before them."""
+    if ids:
+        await db.execute("UPDATE runtime.parked SET state = 'redrive' WHERE id = ANY($1) AND state = 'parked'", ids)
+
+
+async def refuse_first(db: Database, detail: str) -> None:
+    """Handling the first event that was marked fails, whatever is tried: it stays parked, and its key behind it."""
+    keys = await marked_keys(db, 1)
+    rows, later = await of_keys(db, keys, 0)
+    await settle(db, [], [(row.id, REFUSED, detail) for row in rows[-1:]])
+    await settle(db, [], [(row.id, BEHIND, "an earlier event of this key is parked") for row in later if row.goes_on])
 
 
 async def settle(db: Database, done: Sequence[int], still: Sequence[tuple[int, str, str]]) -> None:

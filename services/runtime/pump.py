@@ -2,25 +2,28 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Final
 
-
 from services.runtime import inbox, kafka
 from services.runtime.database import Failure, Pool, meaning
-from services.runtime.handling import Handling, Taken, describe
+from services.runtime.handling import Handling, Taken
 from services.runtime.health import Halted, Health
 from services.runtime.inbox import Claim, Slot
 from services.runtime.kafka import Consumer, IllegalStateError, KafkaError, Message, Rebalance, TopicPartition
-from services.runtime.logs import logger
+from services.runtime.logs import describe, logger
 from services.runtime.metrics import Metrics
 from services.runtime.records import Record
 from services.runtime.settings import Settings
-from services.runtime.transactions import Slice, Transactions
 from services.runtime.supervision import Supervised, task
+from services.runtime.transactions import Slice, Transactions
 
 _HINT_EVERY_SECONDS: Final = 1.0
+_LONGEST_HINT_SECONDS: Final = 2.0
+_LONGEST_READ_SECONDS: Final = 5.0
+_PAST_END_SECONDS: Final = 5.0
 
 log = logger("pump")
 
@@ -47,13 +50,15 @@ class Pump(Supervised):
         self._health = health
         self._committed = committed
         """Called after each commit with the topics that were read."""
-        self._transactions = Transactions(pool, handling, metrics, health)
+        self._transactions = Transactions(pool, handling, metrics, health, self.rest)
         self._topics = {settings.topic(reads.topic.name): reads.topic.name for reads in handling.service.reads}
         self._claims: dict[Slot, Claim] = {}
         self._unclaimed: set[TopicPartition] = set()
         self._working = asyncio.Lock()
         self._consumer: Consumer | None = None
         self._doubted: dict[TopicPartition, int] = {}
+        self._past_end: dict[TopicPartition, float] = {}
+        self._newest: dict[Slot, datetime] = {}
         self._hinted = 0.0
         self._moved = monotonic()
 
@@ -61,9 +66,9 @@ class Pump(Supervised):
         self._health.beat("pump")
 
     async def on_stop(self) -> None:
-        """Waits for the slice in hand, then leaves the group, so that others go on at once."""
-        async with self._working:
-            await self._leave()
+        """Lets the slice in hand come to its end, then leaves the group, so that others go on at once."""
+        await super().on_stop()
+        await self._leave()
 
     @task
     async def _run(self) -> None:
@@ -73,53 +78,75 @@ class Pump(Supervised):
                 self._health.beat("pump")
                 await self._turn()
         except Halted as halted:
-            self._health.halted = halted
+            self._health.halt("pump", halted)
             self._metrics.halted.labels(halted.reason).set(1)
             log.critical("halted", reason=halted.reason, why=str(halted))
+        finally:
             await self._leave()
 
     async def _turn(self) -> None:
         consumer = self._consumer
         assert consumer is not None
+        lost: set[Slot] = set()
         try:
             if self._unclaimed:
                 await self._claim(consumer)
-            read = await consumer.getmany(timeout_ms=200, max_records=self._settings.batch_events)
+            async with asyncio.timeout(_LONGEST_READ_SECONDS):
+                read = await consumer.getmany(timeout_ms=200, max_records=self._settings.batch_events)
+            async with self._working:
+                batch = await self._slice(consumer, read) if read else None
+                if batch is not None and not self.should_stop:
+                    lost = await self._handle(batch)
         except KafkaError as error:
             self._health.kafka_away(describe(error))
             log.warning("reading from Kafka failed", error=describe(error))
-            await asyncio.sleep(0.5)
+            self._read_again(consumer)
+            await self.rest(0.5)
+        except TimeoutError:
+            self._read_again(consumer)
+        if lost:
+            self._metrics.fenced.inc(len(lost))
+            log.warning("fenced: a newer owner holds these positions; joining the group anew", partitions=len(lost))
+            await self._leave()
+            await self._join()
             return
-        async with self._working:
-            if self.should_stop:
-                return
-            batch = await self._slice(consumer, read)
-            if batch is not None:
-                await self._handle(batch)
         self._observe(consumer)
         await self._hint(consumer)
 
     # --- membership of the group
 
     async def _join(self) -> None:
-        self._consumer = kafka.consumer(self._settings, self._handling.service.name)
+        def beat_and_say(why: str) -> None:
+            self._health.beat("pump")
+            self._health.kafka_away(why)
+
+        self._consumer = await kafka.started(
+            lambda: kafka.consumer(self._settings, self._handling.service.name), self._settings, beat_and_say, self.rest
+        )
         self._consumer.subscribe(list(self._topics), listener=Rebalance(self._assigned, self._revoked))
-        await kafka.started(self._consumer, self._settings, self._health.kafka_away)
         self._health.kafka_here()
 
     async def _leave(self) -> None:
         consumer, self._consumer = self._consumer, None
-        self._claims.clear()
-        self._unclaimed.clear()
-        self._health.assigned = False
-        self._metrics.partitions.set(0)
+        self._forget_assignment()
         if consumer is not None:
-            await consumer.stop()
+            await kafka.stopped(consumer)
 
     async def _revoked(self) -> None:
         async with self._working:
-            self._claims.clear()
-            self._unclaimed.clear()
+            self._forget_assignment()
+
+    def _forget_assignment(self) -> None:
+        self._claims.clear()
+        self._unclaimed.clear()
+        self._newest.clear()
+        self._doubted.clear()
+        self._health.assigned = False
+        self._metrics.partitions.set(0)
+        self._metrics.position_age.set(0)
+        for topic in self._topics.values():
+            self._metrics.lag_events.labels(topic).set(0)
+            self._metrics.lag_seconds.labels(topic).set(0)
 
     def _assigned(self, partitions: set[TopicPartition]) -> None:
         self._metrics.rebalances.inc()
@@ -132,7 +159,6 @@ class Pump(Supervised):
         """Takes over the positions of what was assigned, and reads on from there and nowhere else."""
         partitions = sorted(self._unclaimed)
         starts = await consumer.beginning_offsets(partitions)
-        ends = await consumer.end_offsets(partitions)
         try:
             async with self._pool.transaction() as db:
                 claims = await inbox.claim(
@@ -142,22 +168,53 @@ class Pump(Supervised):
             if meaning(error) is Failure.DEFECT:
                 raise
             self._health.database_away(describe(error))
-            await asyncio.sleep(0.5)
+            await self.rest(0.5)
             return
         self._health.database_here()
+        # Only now does nobody else move the positions: an end read before could lie before a position of today.
+        ends = await consumer.end_offsets(partitions)
         async with self._working:
             if set(partitions) != self._unclaimed:
                 return
             for partition in partitions:
-                claim = claims[self._slot(partition)]
-                _check_within_log(partition, claim.next_offset, starts[partition], ends[partition])
+                position = claims[self._slot(partition)].next_offset
+                _check_not_before_start(partition, position, starts[partition])
+                if not self._within_end(partition, position, ends[partition]):
+                    return
                 try:
-                    consumer.seek(partition, claim.next_offset)
+                    consumer.seek(partition, position)
                 except IllegalStateError:
                     return
             self._claims = claims
             self._unclaimed = set()
             self._moved = monotonic()
+
+    def _within_end(self, partition: TopicPartition, position: int, end: int) -> bool:
+        """Whether a position lies within the log. A new leader may not know the log's end yet: it is asked again.
+
+        Raises Halted where it lies past the end for too long.
+        """
+        if position <= end:
+            self._past_end.pop(partition, None)
+            return True
+        since = self._past_end.setdefault(partition, monotonic())
+        if monotonic() - since < _PAST_END_SECONDS:
+            return False
+        raise Halted(
+            "position_past_log_end",
+            f"The position of {partition.topic}-{partition.partition} is {position}, but its log ends at {end}: the "
+            "topic was recreated or truncated. Restore the log, or decide by hand where to go on.",
+        )
+
+    def _read_again(self, consumer: Consumer) -> None:
+        """What a failed read had already taken from the consumer is lost: reads on from the positions."""
+        for slot, claim in self._claims.items():
+            with suppress(IllegalStateError):
+                consumer.seek(self._partition(slot), claim.next_offset)
+        self._doubted.clear()
+
+    def _partition(self, slot: Slot) -> TopicPartition:
+        return TopicPartition(self._settings.topic(slot[0]), slot[1])
 
     def _slot(self, partition: TopicPartition) -> Slot:
         return self._topics[partition.topic], partition.partition
@@ -186,31 +243,31 @@ class Pump(Supervised):
         """Whether the log really has nothing between the position and these records; if in doubt, seeks again."""
         start = (await consumer.beginning_offsets([partition]))[partition]
         end = (await consumer.end_offsets([partition]))[partition]
-        _check_within_log(partition, claim.next_offset, start, end)
-        if messages[0].offset > claim.next_offset and self._doubted.get(partition) == claim.next_offset:
+        _check_not_before_start(partition, claim.next_offset, start)
+        within = self._within_end(partition, claim.next_offset, end)
+        if within and messages[0].offset > claim.next_offset and self._doubted.get(partition) == claim.next_offset:
             return True
         self._doubted[partition] = claim.next_offset
         consumer.seek(partition, claim.next_offset)
         return False
 
-    async def _handle(self, batch: Slice) -> None:
+    async def _handle(self, batch: Slice) -> set[Slot]:
+        """Runs the slice; returns the partitions that have a newer owner."""
         lost = await self._transactions.run(batch, self._claims)
         for slot, (_, end) in batch.spans.items():
-            if slot not in lost:
+            if slot not in lost and slot in self._claims:
                 self._claims[slot] = Claim(end, self._claims[slot].epoch)
+        for one in batch.taken:
+            self._newest[one.record.topic, one.record.partition] = one.record.recorded_at
         self._moved = monotonic()
         self._committed(frozenset(topic for topic, _ in batch.spans))
         if self._transactions.parked_in_a_row >= self._settings.parking_limit:
             raise Halted(
                 "parking_limit",
-                f"{self._transactions.parked_in_a_row} events in a row were parked and none was handled. See why with "
+                f"{self._transactions.parked_in_a_row} events in a row were refused and none was handled. See why with "
                 "`fieldbridge parked list`, mend the cause, restart the service and redrive them.",
             )
-        if lost:
-            self._metrics.fenced.inc(len(lost))
-            log.warning("fenced: a newer owner holds these positions; joining the group anew", partitions=len(lost))
-            await self._leave()
-            await self._join()
+        return lost
 
     # --- what others see
 
@@ -219,38 +276,39 @@ class Pump(Supervised):
         if monotonic() - self._hinted < _HINT_EVERY_SECONDS or consumer is not self._consumer or not self._claims:
             return
         self._hinted = monotonic()
-        offsets = {
-            TopicPartition(self._settings.topic(topic), number): claim.next_offset
-            for (topic, number), claim in self._claims.items()
-        }
+        offsets = {self._partition(slot): claim.next_offset for slot, claim in self._claims.items()}
         try:
-            await consumer.commit(offsets)
+            async with asyncio.timeout(_LONGEST_HINT_SECONDS):
+                await consumer.commit(offsets)
             self._health.kafka_here()
+        except TimeoutError:
+            self._health.kafka_away("a commit of offsets stayed without an answer")
         except (KafkaError, IllegalStateError) as error:
             log.info("offsets not committed to Kafka", error=describe(error))
 
     def _observe(self, consumer: Consumer) -> None:
+        now = datetime.now(UTC)
         behind: dict[str, int] = dict.fromkeys(self._topics.values(), 0)
-        for (topic, number), claim in self._claims.items():
-            end = _highwater(consumer, TopicPartition(self._settings.topic(topic), number))
-            behind[topic] += max(0, end - claim.next_offset)
+        age: dict[str, float] = dict.fromkeys(self._topics.values(), 0.0)
+        for slot, claim in self._claims.items():
+            waiting = _highwater(consumer, self._partition(slot)) - claim.next_offset
+            if waiting > 0:
+                behind[slot[0]] += waiting
+                handled = self._newest.get(slot)
+                seconds = monotonic() - self._moved if handled is None else (now - handled).total_seconds()
+                age[slot[0]] = max(age[slot[0]], seconds)
         for topic, events in behind.items():
             self._metrics.lag_events.labels(topic).set(events)
+            self._metrics.lag_seconds.labels(topic).set(age[topic])
         self._metrics.position_age.set(monotonic() - self._moved if any(behind.values()) else 0)
 
 
-def _check_within_log(partition: TopicPartition, position: int, start: int, end: int) -> None:
+def _check_not_before_start(partition: TopicPartition, position: int, start: int) -> None:
     if position < start:
         raise Halted(
             "position_before_log_start",
             f"The position of {partition.topic}-{partition.partition} is {position}, but its log starts at {start}: "
             "events were deleted before they were handled. Restore the log, or decide by hand where to go on.",
-        )
-    if position > end:
-        raise Halted(
-            "position_past_log_end",
-            f"The position of {partition.topic}-{partition.partition} is {position}, but its log ends at {end}: the "
-            "topic was recreated or truncated. Restore the log, or decide by hand where to go on.",
         )
 
 
@@ -262,8 +320,16 @@ def _record(slot: Slot, message: Message) -> Record:
         key=message.key,
         value=message.value,
         headers=message.headers,
-        recorded_at=datetime.fromtimestamp(message.timestamp / 1000, UTC),
+        recorded_at=_recorded_at(message.timestamp),
     )
+
+
+def _recorded_at(milliseconds: int) -> datetime:
+    """A record's timestamp; its producer may have set any number."""
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)
 
 
 def _highwater(consumer: Consumer, partition: TopicPartition) -> int:

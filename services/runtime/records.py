@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from schemas.envelope import Header
-
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -21,13 +19,16 @@ class Record:
     recorded_at: datetime
 
 
-def pack_headers(headers: Sequence[tuple[str, bytes | None]]) -> bytes:
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+def pack_headers(headers: Headers) -> bytes:
     """Headers as one value for a bytea column; any bytes come back as they were."""
     return json.dumps(
         [[name, None if value is None else value.decode("latin-1")] for name, value in headers], separators=(",", ":")
     ).encode()
 
 
-def unpack_headers(packed: bytes) -> list[Header]:
-    """The headers that `pack_headers` packed; a null header comes back as empty."""
-    return [(name, b"" if value is None else value.encode("latin-1")) for name, value in json.loads(packed)]
+def unpack_headers(packed: bytes) -> list[tuple[str, bytes | None]]:
+    """The headers that `pack_headers` packed."""
+    return [(name, None if value is None else value.encode("latin-1")) for name, value in json.loads(packed)]

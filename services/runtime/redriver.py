@@ -1,15 +1,14 @@
 """Carries out what an operator marked: redrives or discards parked events, in sequence, while traffic goes on."""
 
-import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-
+from services.runtime import parking
 from services.runtime.database import Failure, Pool, meaning
-from services.runtime.handling import Handling, describe
+from services.runtime.handling import Handling
 from services.runtime.health import Health
-from services.runtime.logs import logger
+from services.runtime.logs import describe, logger
 from services.runtime.supervision import Supervised, task
 
 _LOOK_EVERY_SECONDS: Final = 0.5
@@ -33,30 +32,35 @@ class Redriver(Supervised):
     @task
     async def _run(self) -> None:
         topics = frozenset(reads.topic.name for reads in self._handling.service.reads)
+        most = _KEYS_AT_A_TIME
         while not self.should_stop:
             self._health.beat("redriver")
             try:
-                if await self._once():
+                if await self._once(most):
                     self._committed(topics)
+                    most = min(_KEYS_AT_A_TIME, most * 2 + 1)
                     continue
             except Exception as error:
-                log.warning("redrive failed and is tried again", error=describe(error))
+                log.warning("redrive failed and is tried again", keys=most, error=describe(error))
                 if meaning(error) is Failure.DEFECT:
-                    await self._return_to_parked()
-            await asyncio.sleep(_LOOK_EVERY_SECONDS)
+                    if most == 0:
+                        await self._refuse_first(error)
+                    most //= 10
+                    continue
+            await self.sleep(_LOOK_EVERY_SECONDS)
 
-    async def _once(self) -> bool:
+    async def _once(self, most: int) -> bool:
         async with self._pool.transaction() as db:
             if not await db.fetchval("SELECT EXISTS (SELECT FROM runtime.parked WHERE state <> 'parked')"):
                 return False
-            done, still, _ = await self._handling.redrive(db, datetime.now(UTC), _KEYS_AT_A_TIME)
-        log.info("parked events handled again", done=done, still_parked=still)
+            done = await self._handling.redrive(db, datetime.now(UTC), most)
+        log.info("parked events handled again", settled=done.settled, still_parked=done.still_parked)
         return True
 
-    async def _return_to_parked(self) -> None:
-        """Loading or saving fails whatever is tried: what was marked stays parked, for an operator to look at."""
+    async def _refuse_first(self, error: Exception) -> None:
         try:
             async with self._pool.transaction() as db:
-                await db.execute("UPDATE runtime.parked SET state = 'parked' WHERE state = 'redrive'")
-        except Exception as error:
-            log.warning("marks not taken back", error=describe(error))
+                await parking.refuse_first(db, f"loading or saving: {describe(error)}")
+        except Exception as failed:
+            log.warning("event not parked again", error=describe(failed))
+            await self.sleep(_LOOK_EVERY_SECONDS)

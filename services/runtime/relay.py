@@ -10,21 +10,30 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Final
 
-
 from services.runtime import kafka
 from services.runtime.database import Failure, Pool, Row, meaning
-from services.runtime.handling import describe
 from services.runtime.health import Health
 from services.runtime.kafka import KafkaError, Producer
-from services.runtime.logs import logger
+from services.runtime.logs import describe, logger
 from services.runtime.metrics import Metrics
 from services.runtime.records import unpack_headers
 from services.runtime.settings import Settings
-from services.runtime.supervision import Supervised, task
+from services.runtime.supervision import Stopping, Supervised, task
 
 _POLL_SECONDS: Final = 0.5
 _ROWS_AT_A_TIME: Final = 2000
 
+_BYTES_AT_A_TIME: Final = 16 * 1024 * 1024
+
+_NEXT: Final = """
+SELECT id, topic, key, headers, value
+FROM (
+    SELECT *, sum(octet_length(value)) OVER (ORDER BY id) - octet_length(value) AS before
+    FROM (SELECT id, topic, key, headers, value FROM runtime.outbox ORDER BY id LIMIT $1) AS first
+) AS measured
+WHERE before IS NULL OR before < $2
+ORDER BY id
+"""
 _LEAD: Final = """
 INSERT INTO runtime.lease AS known (name, epoch, holder, expires_at)
 VALUES ('relay', 1, $1, clock_timestamp() + make_interval(secs => $2))
@@ -66,21 +75,18 @@ class Relay(Supervised):
         self._pool = pool
         self._metrics = metrics
         self._health = health
-        self._waiting = asyncio.Event()
         self._epoch: int | None = None
         self._renewed = 0.0
         self._producer: Producer | None = None
 
-    def wake(self) -> None:
-        """There is something new in the outbox."""
-        self._waiting.set()
-
     async def on_stop(self) -> None:
         """Hands the lease back, so that another leads at once."""
-        if self._epoch is not None:
+        await super().on_stop()
+        epoch, self._epoch = self._epoch, None
+        if epoch is not None:
             try:
-                async with self._pool.transaction() as db:
-                    await db.execute(_RESIGN, self._epoch)
+                async with asyncio.timeout(0.5), self._pool.transaction() as db:
+                    await db.execute(_RESIGN, epoch)
             except Exception as error:
                 log.warning("lease not handed back; it will expire", error=describe(error))
         await self._close()
@@ -91,6 +97,8 @@ class Relay(Supervised):
             self._health.beat("relay")
             try:
                 more = await self._turn()
+            except Stopping:
+                raise
             except KafkaError as error:
                 self._health.kafka_away(describe(error))
                 await self._failed(error)
@@ -103,17 +111,15 @@ class Relay(Supervised):
                 await self._failed(error)
                 continue
             if not more:
-                await self._pause(_POLL_SECONDS)
+                await self.pause(_POLL_SECONDS)
 
     async def _turn(self) -> bool:
         """Publishes what is there; returns whether more may be."""
-        self._waiting.clear()
+        self._woken.clear()
         if not await self._lead():
             return False
         async with self._pool.connection() as db:
-            rows = await db.fetch(
-                "SELECT id, topic, key, headers, value FROM runtime.outbox ORDER BY id LIMIT $1", _ROWS_AT_A_TIME
-            )
+            rows = await db.fetch(_NEXT, _ROWS_AT_A_TIME, _BYTES_AT_A_TIME)
         if not rows:
             return False
         await self._send(rows)
@@ -126,11 +132,12 @@ class Relay(Supervised):
     async def _send(self, rows: Sequence[Row]) -> None:
         producer = await self._producing()
         acknowledged = [
-            await producer.send(
+            await kafka.send(
+                producer,
                 self._settings.topic(row["topic"]),
-                value=row["value"],
-                key=row["key"],
-                headers=unpack_headers(row["headers"]),
+                row["key"],
+                row["value"],
+                unpack_headers(row["headers"]),
             )
             for row in rows
         ]
@@ -142,8 +149,9 @@ class Relay(Supervised):
     async def _lead(self) -> bool:
         """Whether this process leads, after taking or renewing the lease where that is due."""
         lease = self._settings.lease_seconds
-        if self._epoch is not None and monotonic() - self._renewed < lease / 3:
-            return True
+        if monotonic() - self._renewed < lease / 3:
+            return self._epoch is not None
+        self._renewed = monotonic()
         async with self._pool.connection() as db:
             if self._epoch is not None:
                 if await db.fetchval(_RENEW, self._epoch, lease) is None:
@@ -169,28 +177,26 @@ class Relay(Supervised):
 
     async def _producing(self) -> Producer:
         if self._producer is None:
-            producer = kafka.producer(self._settings, self._service)
-            await producer.start()
-            self._producer = producer
+            self._producer = await kafka.started(
+                lambda: kafka.producer(self._settings, self._service),
+                self._settings,
+                self._waiting_for_kafka,
+                self.rest,
+            )
         return self._producer
+
+    def _waiting_for_kafka(self, why: str) -> None:
+        self._health.beat("relay")
+        self._health.kafka_away(why)
 
     async def _failed(self, error: Exception) -> None:
         """Starts over with a fresh producer: what was not acknowledged is read from the outbox again."""
         self._metrics.relay_failures.inc()
         log.warning("publishing failed and is repeated", error=describe(error))
         await self._close()
-        await asyncio.sleep(0.3)
+        await self.sleep(0.3)
 
     async def _close(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            try:
-                await asyncio.wait_for(producer.stop(), timeout=1.0)
-            except (KafkaError, TimeoutError, OSError):
-                log.info("producer did not stop cleanly")
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._waiting.wait(), timeout=seconds)
-        except TimeoutError:
-            return
+            await kafka.stopped(producer)

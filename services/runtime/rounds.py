@@ -10,12 +10,10 @@ from datetime import UTC, datetime
 from time import monotonic
 from typing import Any, Final
 
-
 from services.runtime import inbox, outbox
 from services.runtime.database import Database, Failure, Pool, meaning
-from services.runtime.handling import describe
 from services.runtime.health import Health
-from services.runtime.logs import logger
+from services.runtime.logs import describe, logger
 from services.runtime.metrics import Metrics
 from services.runtime.relay import Relay
 from services.runtime.service import FactBody, Round, Service
@@ -23,6 +21,7 @@ from services.runtime.supervision import Supervised, task
 
 _SHORTEST_PAUSE_SECONDS: Final = 0.02
 _BUSY_PAUSE_SECONDS: Final = 0.1
+_BEAT_SECONDS: Final = 5.0
 
 log = logger("rounds")
 
@@ -46,39 +45,38 @@ class Rounds(Supervised):
         self._relay = relay
         self._metrics = metrics
         self._health = health
-        self._waiting = asyncio.Event()
 
-    def wake(self, topics: frozenset[str]) -> None:
+    def handled(self, topics: frozenset[str]) -> None:
         """Events of these topics were handled."""
         if topics & self._round.after:
-            self._waiting.set()
+            self.wake()
 
     @task
     async def _run(self) -> None:
         while not self.should_stop:
             self._health.beat(f"round {self._round.name}")
-            self._waiting.clear()
+            self._woken.clear()
             began = monotonic()
             try:
                 if not await self._once():
-                    await asyncio.sleep(_BUSY_PAUSE_SECONDS)
-                    self._waiting.set()
+                    await self.sleep(_BUSY_PAUSE_SECONDS)
+                    self.wake()
             except Exception as error:
                 self._metrics.round_failures.labels(self._round.name).inc()
                 log.warning("round failed and is tried again", round=self._round.name, error=describe(error))
                 if meaning(error) is Failure.UNREACHABLE:
                     self._health.database_away(describe(error))
-                await asyncio.sleep(0.5)
+                await self.sleep(0.5)
                 continue
             # A round costs about as much as the pause after it: under load, rounds grow rather than follow on.
-            await asyncio.sleep(max(_SHORTEST_PAUSE_SECONDS, min(1.0, monotonic() - began)))
-            try:
-                await asyncio.wait_for(self._waiting.wait(), timeout=self._pause())
-            except TimeoutError:
-                continue
+            await self.sleep(max(_SHORTEST_PAUSE_SECONDS, min(1.0, monotonic() - began)))
+            await self._await_next(began + self._round.every_seconds)
 
-    def _pause(self) -> float:
-        return min(self._round.every_seconds, 10.0)
+    async def _await_next(self, due: float) -> None:
+        """Waits until the round is due or woken, in steps: a round that is seldom due is not to look stalled."""
+        while not self.should_stop and not self._woken.is_set() and (left := due - monotonic()) > 0:
+            self._health.beat(f"round {self._round.name}")
+            await self.pause(min(left, _BEAT_SECONDS))
 
     async def _once(self) -> bool:
         """Runs the round in one transaction; False where another worker is running it."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
 from datetime import datetime
+from functools import cache
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
 
 from schemas.envelope import Envelope

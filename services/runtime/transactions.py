@@ -1,25 +1,26 @@
 """One transaction a batch: fenced by the positions' epochs, tried again while servers are away, split at a defect."""
 
-import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Final
 
-from services.runtime import inbox
+from services.runtime import inbox, parking
 from services.runtime.database import Failure, Pool, meaning
-from services.runtime.handling import Handled, Handling, Taken, describe
+from services.runtime.handling import Handled, Handling, Taken
 from services.runtime.health import Health
 from services.runtime.inbox import Claim, Slot, Tally
-from services.runtime.logs import logger
+from services.runtime.logs import describe, logger
 from services.runtime.metrics import Metrics
 
 _SPLIT_AFTER: Final = 8
 """How often a batch is tried again over contention before it is split."""
 _REFUSE_AFTER: Final = 40
 """How often a single event is tried again over contention before it counts as a defect and is parked."""
+
+_REFUSALS: Final = frozenset({parking.REFUSED, parking.UNREADABLE})
 
 log = logger("pump")
 
@@ -57,12 +58,22 @@ class Slice:
 class Transactions:
     """Runs slices in transactions until each is committed, or its position belongs to somebody else."""
 
-    def __init__(self, pool: Pool, handling: Handling, metrics: Metrics, health: Health) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        handling: Handling,
+        metrics: Metrics,
+        health: Health,
+        rest: Callable[[float], Awaitable[None]],
+    ) -> None:
         self._pool = pool
         self._handling = handling
         self._metrics = metrics
         self._health = health
+        self._rest = rest
+        """Waits so many seconds; raises where the worker is to stop, which leaves the slice to the next owner."""
         self.parked_in_a_row = 0
+        """Events refused since the last one that was handled; those that only wait behind them do not count."""
 
     async def run(self, batch: Slice, claims: Mapping[Slot, Claim]) -> set[Slot]:
         """Commits the slice; returns the partitions that have a newer owner, whose records are dropped."""
@@ -75,19 +86,24 @@ class Transactions:
             except Exception as error:
                 tries += 1
                 cause = meaning(error)
+                alone = len(batch.taken) == 1
                 if cause is Failure.UNREACHABLE:
                     self._health.database_away(describe(error))
                     await self._wait("unreachable", error, tries)
-                elif cause is Failure.CONTENDED and tries < (_SPLIT_AFTER if len(batch.taken) > 1 else _REFUSE_AFTER):
+                elif cause is Failure.CONTENDED and tries < (_REFUSE_AFTER if alone else _SPLIT_AFTER):
                     await self._wait("contended", error, tries)
-                elif len(batch.taken) == 1:
-                    refuse = f"loading or saving: {describe(error)}"
-                else:
+                elif not alone:
                     first, second = batch.halves()
                     lost |= await self.run(first, claims)
                     return lost | await self.run(second.without(lost), claims)
+                elif refuse is None:
+                    refuse = f"loading or saving: {describe(error)}"
+                else:
+                    self._health.obstacles["parking"] = f"an event can neither be handled nor parked: {describe(error)}"
+                    await self._wait("defect", error, tries)
                 continue
             self._health.database_here()
+            self._health.obstacles.pop("parking", None)
             if not fenced:
                 return lost
             lost |= fenced
@@ -97,7 +113,8 @@ class Transactions:
     async def _wait(self, cause: str, error: Exception, tries: int) -> None:
         self._metrics.retries.labels(cause).inc()
         log.warning("transaction tried again", cause=cause, error=describe(error), tries=tries)
-        await asyncio.sleep(min(2.0, 0.02 * 2 ** min(tries, 8)) * random.uniform(0.5, 1.0))
+        self._health.beat("pump")
+        await self._rest(min(2.0, 0.02 * 2 ** min(tries, 8)) * random.uniform(0.5, 1.0))  # noqa: S311
 
     async def _try(self, batch: Slice, claims: Mapping[Slot, Claim], refuse: str | None, tries: int) -> set[Slot]:
         """One transaction. Returns the partitions whose fence did not hold; then nothing was written."""
@@ -141,7 +158,8 @@ class Transactions:
             metrics.facts.labels(body.TOPIC).inc()
         metrics.batch_seconds.observe(seconds)
         metrics.batch_events.observe(events)
-        self.parked_in_a_row = 0 if applied else self.parked_in_a_row + len(handled.parked)
+        refused = sum(one.reason in _REFUSALS for one in handled.parked)
+        self.parked_in_a_row = 0 if applied else self.parked_in_a_row + refused
         for one in handled.parked:
             log.error(
                 "event parked",

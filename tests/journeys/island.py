@@ -5,7 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from typing import Any, Final, TypeVar
 
-from schemas.body import Agency, Contact, ExpertProfile, LetterOfSupport, Sensitive, Submission, Terms, TopicSkill
+from schemas import submissions as said
+from schemas.body import Contact, ExpertProfile, LetterOfSupport, Sensitive, Submission, Terms, TopicSkill
 from schemas.engagements import (
     EngagementClosed,
     EngagementConfirmed,
@@ -18,7 +19,6 @@ from schemas.matches import MatchConfirmed, MatchProposed
 from schemas.receipts import ReceiptBody, SubmissionTaken
 from schemas.requests import RequestAccepted
 from schemas.roster import ExpertListed, PartnerSelected
-from schemas import submissions as said
 from schemas.submissions import Actor
 from schemas.vocabulary import (
     ActorRole,
@@ -31,7 +31,6 @@ from schemas.vocabulary import (
     PartnerId,
     Place,
     RequestId,
-    SwornBand,
     TopicCode,
 )
 from services.console.registry import bring_in
@@ -88,7 +87,7 @@ class Island:
     async def say(self, kind: type[S], /, **fields: Any) -> ReceiptBody:
         """Says it as the one whose place it is to say it, unless another actor is given."""
         actor = OFFICE if kind in _OFFICE_SAYS else self.partner if kind in _PARTNER_SAYS else self.executive
-        return await self.outside.say(kind(**{"actor": actor} | fields))
+        return await self.outside.say(kind.model_validate({"actor": actor} | fields))
 
     async def do(self, kind: type[S], /, **fields: Any) -> None:
         """Says it and has it taken."""
@@ -125,7 +124,7 @@ class Island:
                 executive=Contact(office="Chief of Police"), point_of_contact=Contact(office="Training unit")
             ),
         }
-        return said.RequestSubmitted(**complete | fields)
+        return said.RequestSubmitted.model_validate(complete | fields)
 
     async def ask(self, **fields: Any) -> "Case":
         """The agency submits a request, and intake takes it."""
@@ -148,7 +147,7 @@ def terms(**changes: Any) -> Terms:
         "delivery_modes": (DeliveryMode.MEETING_FACILITATION,),
         "window": days(20, 90),
     }
-    return Terms(**usual | changes)
+    return Terms.model_validate(usual | changes)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """What a test says to the services and hears of them: only through Kafka, as any other system would."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from schemas.envelope import Envelope, Header, read
 from schemas.receipts import ReceiptBody, SubmissionRefused, SubmissionTaken
 from schemas.topics import ENGAGEMENTS, MATCHES, RECEIPTS, REQUESTS, ROSTER, SUBMISSIONS, TOPICS
 from services.console import wire
-from services.console.sql import Asked, ask_each
+from services.console.sql import Asked, ask, ask_each
 from services.console.surroundings import Stack
 
 SOURCE: Final = "/journeys/outside"
@@ -181,7 +181,7 @@ def _left(ends: Mapping[tuple[str, int], int], standings: Mapping[str, Standing]
 
 
 @asynccontextmanager
-async def listening(stack: Stack) -> AsyncIterator[Outside]:
+async def listening(stack: Stack) -> AsyncGenerator[Outside]:
     """The other systems, listening from now on."""
     topics = [topic.name for topic in TOPICS]
     async with wire.publisher(stack) as producer, wire.follower(stack, topics) as logs:
@@ -193,7 +193,5 @@ async def rows(stack: Stack, service: str, query: str) -> list[dict[str, Any]]:
 
     async def question(db: Asked) -> list[dict[str, Any]]:
         return [dict(row) for row in await db.fetch(query)]
-
-    from services.console.sql import ask
 
     return await ask(stack, service, question)

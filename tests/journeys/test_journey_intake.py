@@ -110,7 +110,7 @@ async def test_an_answer_by_somebody_who_may_not_say_it_is_refused_and_changes_n
     about = {"request_id": case.request_id}
 
     async def refused(kind: type[Submission], actor: Actor, /, **fields: Any) -> None:
-        receipt = await outside.say(kind(**about, actor=actor, **fields))
+        receipt = await outside.say(kind.model_validate(about | {"actor": actor} | fields))
         assert isinstance(receipt, SubmissionRefused), f"{kind.TYPE} of {actor.role} {actor.id}"
         assert [problem.field for problem in receipt.problems] == ["actor"]
 

@@ -42,7 +42,9 @@ async def test_reporting_made_anew_from_the_log_is_identical_and_makes_good_what
     assert first["events"] > 0
 
     connection = await asyncpg.connect(outside.stack.database("reporting"))
-    await connection.execute("UPDATE request SET agency_name = 'Police of Nowhere' WHERE request_id = $1", case.request_id)
+    await connection.execute(
+        "UPDATE request SET agency_name = 'Police of Nowhere' WHERE request_id = $1", case.request_id
+    )
     await connection.execute("DELETE FROM receipt_count WHERE type = 'request.submitted.v1'")
     await connection.close()
     status, second = replay(surroundings)

@@ -20,8 +20,7 @@ def days_of(plan: Plan) -> DateWindow:
 
 def keeps_off(plan: Plan, off: DateWindow) -> bool:
     return all(
-        session.occupies.end.date() < off.first or session.occupies.start.date() > off.last
-        for session in plan.sessions
+        session.occupies.end.date() < off.first or session.occupies.start.date() > off.last for session in plan.sessions
     )
 
 

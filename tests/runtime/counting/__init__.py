@@ -1,18 +1,19 @@
 """A service for tests of the runtime: it counts the events of each key and publishes each new count.
 
-An event's body is a JSON object; `n` is remembered in order, `raise` makes the decision raise, and `said` is stored as
-text, so that a NUL character in it makes saving fail.
+An event's body is a JSON object: `n` is remembered in order; `raise` makes the decision raise, with that text; `said`
+is stored as text instead of `n`, so that a NUL character in it makes saving fail; `announce` has a round announce it.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, ClassVar
 
 from schemas.envelope import Envelope
 from schemas.topics import REQUESTS, SUBMISSIONS
 from services.runtime.database import Contention, Database
-from services.runtime.service import Decider, Event, FactBody, Known, Reads, Service
+from services.runtime.service import Decider, Event, FactBody, Known, Reads, Round, Service
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,18 @@ class Counted:
         return json.dumps({"key": self.key, "total": self.total})
 
 
+class Announced(Counted):
+    """A fact of the round: somebody asked for the count of this key."""
+
+    TYPE: ClassVar[str] = "announced.v1"
+
+
 @dataclass(frozen=True)
 class Count:
     version: int = 0
     total: int = 0
     said: str = ""
+    asked: bool = False
 
 
 @dataclass
@@ -49,16 +57,17 @@ async def load(db: Database, events: Sequence[Event[Any]]) -> Counts:
         "SELECT * FROM counted WHERE key = ANY($1) ORDER BY key FOR UPDATE",
         list({event.envelope.subject for event in events}),
     )
-    return Counts({row["key"]: Count(row["version"], row["total"], row["said"]) for row in rows})
+    return Counts({row["key"]: Count(row["version"], row["total"], row["said"], row["asked"]) for row in rows})
 
 
 def decide(known: Counts, event: Event[Any]) -> tuple[Counts, Sequence[FactBody]]:
     key = event.envelope.subject
     if event.body.get("raise"):
-        raise ValueError("this event cannot be decided")
+        raise ValueError(event.body["raise"])
     before = known.by_key.get(key, Count())
     said = f"{before.said} {event.body.get('said', event.body.get('n', '?'))}".strip()
-    after = Count(before.version, before.total + 1, said)
+    asked = before.asked or bool(event.body.get("announce"))
+    after = Count(before.version, before.total + 1, said, asked)
     return Counts({key: after}), [Counted(key, after.total)]
 
 
@@ -66,9 +75,10 @@ async def save(db: Database, changes: Counts) -> None:
     states = changes.by_key
     written = await db.fetch(
         """
-        INSERT INTO counted (key, version, total, said)
-        SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[], $4::text[])
-        ON CONFLICT (key) DO UPDATE SET version = excluded.version, total = excluded.total, said = excluded.said
+        INSERT INTO counted (key, version, total, said, asked)
+        SELECT * FROM unnest($1::text[], $2::int[], $3::bigint[], $4::text[], $5::boolean[])
+        ON CONFLICT (key) DO UPDATE
+        SET version = excluded.version, total = excluded.total, said = excluded.said, asked = excluded.asked
         WHERE counted.version = excluded.version - 1
         RETURNING key
         """,
@@ -76,9 +86,22 @@ async def save(db: Database, changes: Counts) -> None:
         [state.version + 1 for state in states.values()],
         [state.total for state in states.values()],
         [state.said for state in states.values()],
+        [state.asked for state in states.values()],
     )
     if len(written) != len(states):
         raise Contention
+
+
+async def load_asked(db: Database, _: datetime) -> Counts | None:
+    rows = await db.fetch("SELECT * FROM counted WHERE asked ORDER BY key FOR UPDATE")
+    return (
+        Counts({row["key"]: Count(row["version"], row["total"], row["said"], True) for row in rows}) if rows else None
+    )
+
+
+def announce(known: Counts, _: datetime) -> tuple[Counts, Sequence[FactBody]]:
+    done = Counts({key: replace(count, asked=False) for key, count in known.by_key.items()})
+    return done, [Announced(key, count.total) for key, count in known.by_key.items()]
 
 
 def parse(envelope: Envelope, data: bytes) -> object | None:
@@ -95,5 +118,6 @@ def service() -> Service:
         name="counting",
         reads=(Reads(REQUESTS, parse), Reads(SUBMISSIONS, parse)),
         decider=Decider(load=load, decide=decide, save=save),
+        rounds=(Round("announcing", 1.0, load_asked, announce, save, frozenset({"requests"})),),
         migrations="tests.runtime.counting.migrations",
     )

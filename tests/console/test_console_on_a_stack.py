@@ -1,0 +1,228 @@
+"""The command against the four services, real Kafka and real PostgreSQL."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from deploy.local import servers
+from schemas.topics import REQUESTS, SERVICES, SUBMISSIONS
+from services.console import wire
+from services.console.registry import SAMPLE
+from services.console.stack import bring_up, take_down
+from services.console.surroundings import Stack, Surroundings
+from tests.console.conftest import Command
+from tests.console.test_console_publishing import lines, withdrawal
+
+
+@pytest.fixture(scope="module")
+def surroundings(addresses: servers.Addresses, tmp_path_factory: pytest.TempPathFactory) -> Surroundings:
+    run = uuid.uuid4().hex[:8]
+    return Surroundings(
+        home=tmp_path_factory.mktemp("console"),
+        kafka=addresses.kafka,
+        administrator=addresses.postgres,
+        topic_prefix=f"console-{run}-",
+        database_prefix=f"fbconsole_{run}",
+    )
+
+
+@pytest.fixture(scope="module")
+def stack(surroundings: Surroundings) -> Iterator[Stack]:
+    try:
+        yield bring_up(surroundings, lambda _: None)
+    finally:
+        take_down(surroundings, lambda _: None)
+        assert surroundings.administrator is not None
+        asyncio.run(drop_databases(surroundings.administrator, surroundings.database_prefix))
+
+
+async def drop_databases(administrator: str, prefix: str) -> None:
+    connection = await asyncpg.connect(administrator)
+    names = await connection.fetch("SELECT datname FROM pg_database WHERE starts_with(datname, $1)", prefix)
+    for name in (row["datname"] for row in names):
+        await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+        await connection.execute(f"DROP ROLE IF EXISTS {name}")
+    await connection.close()
+
+
+@pytest.fixture
+def on_stack(fieldbridge: Command, stack: Stack, surroundings: Surroundings) -> Command:
+    """Runs the command against the stack of these tests."""
+
+    def run(*arguments: str, **more: Any) -> Any:
+        assert stack.processes
+        return fieldbridge(*arguments, FIELDBRIDGE_HOME=str(surroundings.home), **more)
+
+    return run
+
+
+@pytest.fixture
+def registry(on_stack: Command) -> None:
+    """The sample of agencies is in the registry."""
+    assert on_stack("agencies", "import", str(SAMPLE)).returncode == 0
+
+
+def request(request_id: str, ori: str) -> dict[str, Any]:
+    today = datetime.now(UTC).date()
+    return {
+        "specversion": "1.0",
+        "id": f"submission of {request_id}",
+        "source": "/agencies/by-hand",
+        "type": "request.submitted.v1",
+        "time": datetime.now(UTC).isoformat(),
+        "data": {
+            "request_id": request_id,
+            "actor": {"role": "agency_executive", "id": ori},
+            "ori": ori,
+            "terms": {
+                "topics": ["officer-wellness"],
+                "delivery_modes": ["virtual_coaching"],
+                "window": {"first": str(today + timedelta(days=30)), "last": str(today + timedelta(days=90))},
+            },
+        },
+    }
+
+
+def test_a_list_of_agencies_is_imported_and_a_second_time_changes_nothing(
+    on_stack: Command, registry: None, tmp_path: Path
+) -> None:
+    again = json.loads(on_stack("agencies", "import", str(SAMPLE), "--json").stdout)
+    assert (again["added"], again["changed"], again["refused"]) == (0, 0, [])
+    assert again["unchanged"] == len(SAMPLE.read_text().splitlines()) - 1
+
+    rows = SAMPLE.read_text().splitlines()
+    spoilt = tmp_path / "spoilt.csv"
+    ori, _, rest = rows[2].split(",", 2)
+    spoilt.write_text("\n".join([rows[0], f"not an ori,{rows[1]}", f"{ori},Another Name,{rest}", rows[3]]))
+    done = on_stack("agencies", "import", str(spoilt), "--json")
+    counts = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert (counts["added"], counts["changed"], counts["unchanged"]) == (0, 1, 1)
+    assert [refused["line"] for refused in counts["refused"]] == [2]
+
+
+def test_what_is_published_is_answered_and_its_story_told(on_stack: Command, registry: None) -> None:
+    ori = SAMPLE.read_text().splitlines()[1].split(",")[0]
+    taken = on_stack("publish", "-", "--wait", "--json", said=json.dumps(request("R-by-hand", ori)))
+    assert taken.returncode == 0, taken.stderr
+    assert [one["answer"] for one in json.loads(taken.stdout)] == ["taken"]
+
+    refused = on_stack("publish", "-", "--wait", "--json", said=lines(withdrawal(1), withdrawal(2)))
+    assert refused.returncode == 1
+    assert [one["answer"] for one in json.loads(refused.stdout)] == ["refused", "refused"]
+    assert all(one["reason"] for one in json.loads(refused.stdout))
+
+    story: dict[str, Any] = json.loads(on_stack("story", "R-by-hand", "--json").stdout)
+    assert [event["type"] for event in story["story"]] == ["request.information_requested.v1"]
+    shown = on_stack("story", "R-by-hand").stdout
+    assert "needs information" in shown
+    assert "executive_support" in shown
+    assert on_stack("story", "R-of-nobody").returncode == 1
+
+
+def test_a_simulation_comes_to_rest_and_everything_is_accounted_for(
+    on_stack: Command, registry: None, tmp_path: Path
+) -> None:
+    ledger = tmp_path / "ledger.jsonl"
+    arguments = ("--requests", "40", "--rate", "40", "--experts", "60", "--deliver", "--ledger", str(ledger))
+    simulated = on_stack("simulate", "--run", "t", *arguments, "--json")
+    assert simulated.returncode == 0, simulated.stderr
+    result: dict[str, Any] = json.loads(simulated.stdout)
+    assert sum(result["requests"].values()) == 40
+    assert result["requests"]["closed"] > 20
+    assert result["acknowledged"] == result["sent"] == len(ledger.read_text().splitlines())
+    assert result["without_receipt"] == 0
+    assert 0 < result["seconds_to_confirmed"]["p50"] <= result["seconds_to_confirmed"]["p99"]
+
+    checked = on_stack("check", "--ledger", str(ledger), "--json")
+    account: dict[str, Any] = json.loads(checked.stdout)
+    assert (checked.returncode, account["findings"]) == (0, [])
+    by_run = on_stack("check", "--json")
+    assert sum(json.loads(by_run.stdout)["requests"].values()) >= 40
+
+
+def test_the_checker_finds_what_is_missing_from_a_table_and_from_a_ledger(
+    on_stack: Command, registry: None, stack: Stack, tmp_path: Path
+) -> None:
+    ori = SAMPLE.read_text().splitlines()[5].split(",")[0]
+    assert on_stack("publish", "-", "--wait", said=json.dumps(request("R-to-lose", ori))).returncode == 0
+    entry = {"source": "/lost", "id": "1", "topic": SUBMISSIONS.name, "partition": 0, "offset": 0}
+    (tmp_path / "ledger").write_text(json.dumps(entry))
+    lose = "UPDATE request SET step = 'cancelled' WHERE id = 'R-to-lose'"
+    mend = "UPDATE request SET step = 'needs_information' WHERE id = 'R-to-lose'"
+    asyncio.run(execute(stack.database("intake"), lose))
+    try:
+        found = on_stack("check", "--ledger", str(tmp_path / "ledger"), "--json")
+    finally:
+        asyncio.run(execute(stack.database("intake"), mend))
+    assert found.returncode == 1
+    findings = " ".join(json.loads(found.stdout)["findings"])
+    assert "/lost 1 is not at 0/0" in findings
+    assert "R-to-lose: intake says cancelled" in findings
+    assert "Traceback" not in found.stderr
+
+
+def test_what_cannot_be_handled_is_listed_shown_and_discarded(on_stack: Command, stack: Stack) -> None:
+    asyncio.run(put_garbage(stack))
+    assert on_stack("check", "--json").returncode == 0
+    parked: list[dict[str, Any]] = json.loads(on_stack("parked", "list", "--json").stdout)
+    assert {(one["service"], one["key"]) for one in parked} == {(service, "R-garbage") for service in REQUESTS.readers}
+    first = parked[0]
+    arguments = ("parked", "show", str(first["id"]), "--service", first["service"], "--json")
+    assert "value" not in json.loads(on_stack(*arguments).stdout)
+    assert json.loads(on_stack(*arguments, "--value").stdout)["value"] == "not an event"
+
+    again = on_stack("parked", "redrive", "--key", "R-garbage", "--json")
+    assert again.returncode == 1
+    assert sum(one["parked_again"] for one in json.loads(again.stdout)) == len(REQUESTS.readers)
+    gone = on_stack("parked", "discard", "--all", "--json")
+    assert gone.returncode == 0
+    assert sum(one["settled"] for one in json.loads(gone.stdout)) == len(REQUESTS.readers)
+    assert json.loads(on_stack("parked", "list", "--json").stdout) == []
+    assert "No such event" in on_stack("parked", "discard", "--key", "R-garbage").stderr
+    assert on_stack("check", "--json").returncode == 0
+
+
+def test_the_stack_tells_how_it_stands(on_stack: Command, stack: Stack) -> None:
+    status: dict[str, Any] = json.loads(on_stack("status", "--json").stdout)
+    assert [one["service"] for one in status["services"]] == list(SERVICES)
+    assert all(one["running"] and one["ready"] for one in status["services"])
+    topics: list[dict[str, Any]] = json.loads(on_stack("topics", "--json").stdout)
+    assert {topic["topic"] for topic in topics} >= {stack.topic(SUBMISSIONS.name), stack.topic(REQUESTS.name)}
+    assert json.loads(on_stack("migrate", "--json").stdout) == {service: [] for service in SERVICES}
+
+
+def test_the_demonstration_accounts_for_everything_and_stops_what_it_started(
+    fieldbridge: Command, addresses: servers.Addresses, tmp_path: Path
+) -> None:
+    settings = {"FIELDBRIDGE_KAFKA": addresses.kafka, "FIELDBRIDGE_POSTGRES": addresses.postgres}
+    try:
+        done = fieldbridge("demo", "--requests", "30", "--json", **settings)
+        assert done.returncode == 0, done.stderr
+        told: dict[str, Any] = json.loads(done.stdout)
+        assert told["findings"] == []
+        assert sum(told["stand_at"].values()) == 30
+        assert told["reached"]["confirmed"] > 10
+        record = json.loads((tmp_path / "demo" / "stack.json").read_text())
+        assert record["processes"] == {}
+    finally:
+        asyncio.run(drop_databases(addresses.postgres, "fieldbridge_demo_"))
+
+
+async def execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute(statement)
+    await connection.close()
+
+
+async def put_garbage(stack: Stack) -> None:
+    async with wire.publisher(stack) as producer:
+        sent = await producer.send(stack.topic(REQUESTS.name), value=b"not an event", key=b"R-garbage", headers=[])
+        await sent
