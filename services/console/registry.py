@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from services.console.screen import AsJson, err, out, show_json, table
 from services.console.surroundings import Stack, here
 from services.console.trouble import Trouble
-from services.intake.decisions.registry import COLUMNS, UnusableRow, read_row
+from services.intake.decisions.problems import Problem
+from services.intake.decisions.registry import COLUMNS, Agency, UnusableRow, read_row
 from services.intake.store import import_agencies
 from services.runtime import database
 
@@ -24,6 +25,8 @@ SAMPLE: Final = Path(str(resources.files("services.console").joinpath("data/agen
 _ROWS_AT_A_TIME: Final = 2000
 _MOST_SHOWN: Final = 20
 _LARGEST_FIELD: Final = 100_000
+_SURPLUS: Final = "\0 surplus"
+"""Name under which cells beyond the header's are kept; no header can have it."""
 
 Row = dict[str, str | None]
 
@@ -78,7 +81,7 @@ def read_list(file: Path) -> list[tuple[int, Row]]:
     csv.field_size_limit(_LARGEST_FIELD)
     try:
         with file.open(encoding="utf-8-sig", newline="") as text:
-            reader = csv.DictReader(text, strict=True)
+            reader = csv.DictReader(text, strict=True, restkey=_SURPLUS)
             missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
             if missing:
                 raise Trouble(f"{file} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}.")
@@ -103,7 +106,7 @@ async def bring_in(stack: Stack, rows: Sequence[tuple[int, Row]], advance: Calla
         async with connection.transaction():
             for first in range(0, len(rows), _ROWS_AT_A_TIME):
                 batch = rows[first : first + _ROWS_AT_A_TIME]
-                read = [read_row(line, row) for line, row in batch]
+                read = [_read(line, row) for line, row in batch]
                 done.refused += [one for one in read if isinstance(one, UnusableRow)]
                 counts = await import_agencies(connection, [one for one in read if not isinstance(one, UnusableRow)])
                 done.added += counts.added
@@ -113,6 +116,12 @@ async def bring_in(stack: Stack, rows: Sequence[tuple[int, Row]], advance: Calla
     finally:
         await connection.close()
     return done
+
+
+def _read(line: int, row: Row) -> Agency | UnusableRow:
+    if _SURPLUS in row:
+        return UnusableRow(line, (Problem("", "has more columns than the header"),))
+    return read_row(line, row)
 
 
 def _refusals(refused: Sequence[UnusableRow]) -> object:

@@ -215,8 +215,13 @@ async def _create_missing(admin: AIOKafkaAdminClient, settings: Settings, topics
     present = set(await admin.list_topics())
     wanted = [new for topic in topics for new in _new_topics(topic, settings)]
     missing = [new for new in wanted if new.name not in present]
-    if not missing:
-        return []
+    if missing:
+        await _create(admin, settings, missing)
+    await _await_leaders(admin, [new.name for new in wanted])
+    return [new.name for new in missing]
+
+
+async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: list[NewTopic]) -> None:
     answer = await admin.create_topics(missing)
     for name, code, *message in cast(Any, answer).topic_errors:
         error = for_code(code)
@@ -228,7 +233,19 @@ async def _create_missing(admin: AIOKafkaAdminClient, settings: Settings, topics
             f"Kafka at {settings.kafka} did not create topic {name}: {error.__name__} "
             f"{message[0] if message else ''}. Create it by hand, or allow this client to create topics."
         )
-    return [new.name for new in missing]
+
+
+async def _await_leaders(admin: AIOKafkaAdminClient, names: list[str]) -> None:
+    """A creation is answered before the metadata shows it. A consumer that joined its group meanwhile would be
+    assigned nothing of the topic, and look again only when its metadata expires."""
+    while True:
+        described = cast("list[dict[str, Any]]", await admin.describe_topics(names))
+        if all(
+            not topic["error_code"] and topic["partitions"] and all(one["leader"] >= 0 for one in topic["partitions"])
+            for topic in described
+        ):
+            return
+        await asyncio.sleep(0.02)
 
 
 def _new_topics(topic: Topic, settings: Settings) -> list[NewTopic]:

@@ -100,12 +100,13 @@ def test_a_list_of_agencies_is_imported_and_a_second_time_changes_nothing(
     rows = SAMPLE.read_text().splitlines()
     spoilt = tmp_path / "spoilt.csv"
     ori, _, rest = rows[2].split(",", 2)
-    spoilt.write_text("\n".join([rows[0], f"not an ori,{rows[1]}", f"{ori},Another Name,{rest}", rows[3]]))
+    made = [rows[0], rows[1].replace(",", "?,", 1), rows[1] + ",surplus", f"{ori},Another Name,{rest}", rows[3]]
+    spoilt.write_text("\n".join(made))
     done = on_stack("agencies", "import", str(spoilt), "--json")
     counts = json.loads(done.stdout)
     assert done.returncode == 1
     assert (counts["added"], counts["changed"], counts["unchanged"]) == (0, 1, 1)
-    assert [refused["line"] for refused in counts["refused"]] == [2]
+    assert [refused["line"] for refused in counts["refused"]] == [2, 3]
 
 
 def test_what_is_published_is_answered_and_its_story_told(on_stack: Command, registry: None) -> None:
