@@ -48,7 +48,7 @@ async def _drop(admin_url: str, names: list[str]) -> None:
 
 @pytest.fixture
 async def open_database(database_urls: dict[str, str]) -> AsyncIterator[OpenDatabase]:
-    """Opens a connection to a service's database: migrated, and with every table empty but those that migrations fill."""
+    """Opens a connection to a service's database: migrated, every table empty but those that migrations fill."""
     opened: list[Connection] = []
 
     async def open_one(service: str, package: str = "") -> Connection:

@@ -1,4 +1,4 @@
-"""One real Apache Kafka broker (KRaft, one node) on this machine: get its jars, make its data, start it, ask whether it answers.
+"""One real Apache Kafka broker (KRaft, one node) on this machine: get its jars, make its data, start it, ask for it.
 
 The broker runs with its own folder as working directory and names nothing by a full path, so that spaces, commas and
 letters of any language in the folder's path are harmless.
@@ -205,7 +205,7 @@ class Kafka:
         return processes.spawn(command, cwd=self.folder, log=self.log)
 
     def repair(self) -> bool:
-        """After a start that failed: do without the AOT cache from now on; whether that is a change worth another try."""
+        """After a start that failed: do without the AOT cache from now on. Whether that is worth another try."""
         worth_it = self._trusts_cache and self._aot_cache_is_there()
         self._trusts_cache = False
         return worth_it

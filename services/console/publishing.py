@@ -23,6 +23,7 @@ from services.console.surroundings import Stack, here
 from services.console.trouble import Trouble
 
 _MOST_TOLD: Final = 20
+_SOON_SECONDS: Final = 3.0
 
 
 class NotPublishable(Trouble):
@@ -178,7 +179,12 @@ async def _publish(stack: Stack, found: Sequence[Submission], seconds: float | N
             return await _send(producer, stack, found)
         async with wire.follower(stack, [RECEIPTS.name]) as receipts:
             sent = await _send(producer, stack, found)
-            await _await_receipts(receipts, sent, seconds)
+            soon = min(seconds, _SOON_SECONDS)
+            await _hear(receipts, sent, soon)
+            if any(one.answer is None for one in sent):
+                # What was published before under the same id has had its receipt then.
+                await _look_back(stack, sent)
+                await _hear(receipts, sent, seconds - soon)
             return sent
 
 
@@ -209,19 +215,36 @@ async def _send(producer: wire.Publisher, stack: Stack, found: Sequence[Submissi
     ]
 
 
-async def _await_receipts(receipts: wire.Follower, sent: Sequence[Sent], seconds: float) -> None:
+async def _hear(receipts: wire.Follower, sent: Sequence[Sent], seconds: float) -> None:
+    """Notes the receipts that come, until all are there or the time is over."""
+    waiting = _without_answer(sent)
+    deadline = monotonic() + seconds
+    while waiting and (left := deadline - monotonic()) > 0:
+        for record in await receipts.next(min(1.0, left)):
+            _take(record, waiting)
+
+
+async def _look_back(stack: Stack, sent: Sequence[Sent]) -> None:
+    """Notes the receipts that were there already."""
+    waiting = _without_answer(sent)
+    async with wire.follower(stack, [RECEIPTS.name], from_start=True) as receipts:
+        async for record in receipts.until(await receipts.ends()):
+            _take(record, waiting)
+
+
+def _without_answer(sent: Sequence[Sent]) -> dict[tuple[str, str], list[Sent]]:
     waiting: dict[tuple[str, str], list[Sent]] = {}
     for one in sent:
-        waiting.setdefault((one.source, one.id), []).append(one)
-    deadline = monotonic() + seconds
-    while waiting and monotonic() < deadline:
-        for record in await receipts.next(min(1.0, deadline - monotonic())):
-            try:
-                body: dict[str, Any] = json.loads(record.value or b"{}")
-            except (ValueError, RecursionError):
-                continue  # nobody's receipt
-            for one in waiting.pop((body.get("submission_source", ""), body.get("submission_id", "")), ()):
-                _note(one, wire.headers_of(record).get("ce_type"), body)
+        if one.answer is None:
+            waiting.setdefault((one.source, one.id), []).append(one)
+    return waiting
+
+
+def _take(receipt: wire.LogRecord, waiting: dict[tuple[str, str], list[Sent]]) -> None:
+    body: dict[str, Any] = json.loads(receipt.value or b"{}")
+    answered = waiting.pop((body.get("submission_source", ""), body.get("submission_id", "")), ())
+    for one in answered:
+        _note(one, wire.headers_of(receipt).get("ce_type"), body)
 
 
 def _note(one: Sent, receipt_type: bytes | None, body: dict[str, Any]) -> None:

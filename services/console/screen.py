@@ -37,6 +37,12 @@ def show_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=_as_json) + "\n")
 
 
+def show_json_line(value: object) -> None:
+    """Prints one JSON document in a line of its own, at once: for what goes on."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=_as_json) + "\n")
+    sys.stdout.flush()
+
+
 def _as_json(value: object) -> object:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 

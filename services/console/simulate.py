@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 from typing import Annotated, Any, Final
 
 import typer
@@ -22,6 +23,7 @@ from services.console.trouble import Trouble
 
 _ROSTER_SECONDS: Final = 60.0
 _BAR: Final = 40
+_LOOK_SECONDS: Final = 0.5
 _MOST_REASONS: Final = 10
 
 
@@ -198,24 +200,29 @@ def read_agencies(path: Path) -> list[Agency]:
 
 
 class _Look:
-    """Shows how far the requests are, each time it is called."""
+    """Shows how far the requests are, each time it is called, but not more often than is of use."""
 
     def __init__(self, simulation: Simulation, requests: int, shown: Progress) -> None:
         self._simulation = simulation
         self._requests = requests
         self._shown = shown
+        self._next = 0.0
 
     def __call__(self) -> None:
-        self._shown.update(self._picture(), self.line())
+        if monotonic() >= self._next:
+            self._next = monotonic() + _LOOK_SECONDS
+            steps = self._simulation.world.steps()
+            self._shown.update(self._picture(steps), self._line(steps))
 
     def line(self) -> str:
         """The counts in one line."""
-        steps = self._simulation.world.steps()
+        return self._line(self._simulation.world.steps())
+
+    def _line(self, steps: Counter[Step]) -> str:
         counts = ", ".join(f"{steps[step]} {step.value.replace('_', ' ')}" for step in Step if steps[step])
         return f"{steps.total()}/{self._requests} submitted: {counts}"
 
-    def _picture(self) -> Table:
-        steps = self._simulation.world.steps()
+    def _picture(self, steps: Counter[Step]) -> Table:
         most = max(steps.values(), default=1)
         rows = [
             (step.value.replace("_", " "), steps[step], "█" * round(_BAR * steps[step] / most))

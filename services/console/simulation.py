@@ -114,9 +114,10 @@ class Simulation:
             look()
             answered = not self.tally.awaiting_receipt and self.tally.sent == self.tally.acknowledged
             quiet = monotonic() - self._last_heard
-            waits_for_others = self.world.steps()[Step.UNFILLED] > 0
-            if answered and self.world.rests() and quiet > (_QUIET_SECONDS if waits_for_others else _LOOK_SECONDS):
-                return True
+            if answered and quiet > _LOOK_SECONDS and self.world.rests():
+                others_may_help = self.world.steps()[Step.UNFILLED] > 0
+                if not others_may_help or quiet > _QUIET_SECONDS:
+                    return True
             await asyncio.sleep(_LOOK_SECONDS)
         return False
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from services.console.screen import AsJson, out, progress, show_json, table
+from services.console.screen import AsJson, out, progress, show_json, show_json_line, table
 from services.console.stack import fetch
 from services.console.surroundings import Stack, here
 from services.console.trouble import Trouble
@@ -54,7 +54,7 @@ def watch(
                 or "no requests"
             )
             if as_json:
-                out.print(json.dumps({"time": datetime.now(UTC).isoformat(), "steps": steps}), markup=False)
+                show_json_line({"time": datetime.now(UTC).isoformat(), "steps": steps})
             else:
                 most = max(*steps.values(), 1)
                 rows = [

@@ -25,7 +25,7 @@ from services.intake.decisions.request import Request, Sensitive
 from services.intake.decisions.roster import Conflict, Expert, Partner
 from services.intake.decisions.topics import OfferedTopic
 from services.runtime import service
-from services.runtime.database import Contention, Database, Row
+from services.runtime.database import Database, Row, upsert
 
 _REQUEST: Final = TypeAdapter(Request)
 _SENSITIVE: Final = TypeAdapter(Sensitive)
@@ -178,7 +178,7 @@ async def save(db: Database, changes: Known) -> None:
         await _save_requests(db, list(changes.requests.values()))
     if changes.partners:
         partners = list(changes.partners.values())
-        await _write(
+        await upsert(
             db,
             _SAVE_PARTNERS,
             [partner.partner_id for partner in partners],
@@ -188,7 +188,7 @@ async def save(db: Database, changes: Known) -> None:
         )
     if changes.experts:
         experts = list(changes.experts.values())
-        await _write(
+        await upsert(
             db,
             _SAVE_EXPERTS,
             [expert.expert_id for expert in experts],
@@ -199,7 +199,7 @@ async def save(db: Database, changes: Known) -> None:
         )
     if changes.conflicts:
         conflicts = list(changes.conflicts.values())
-        await _write(
+        await upsert(
             db,
             _SAVE_CONFLICTS,
             [conflict.conflict_id for conflict in conflicts],
@@ -288,7 +288,7 @@ async def _load_partners(db: Database, wanted: Wanted, known: Known) -> None:
 
 
 async def _save_requests(db: Database, requests: Sequence[Request]) -> None:
-    await _write(
+    await upsert(
         db,
         _SAVE_REQUESTS,
         [request.request_id for request in requests],
@@ -311,13 +311,6 @@ async def _save_requests(db: Database, requests: Sequence[Request]) -> None:
             [code for _, code in opened],
             [request.request_id for request, _ in opened],
         )
-
-
-async def _write(db: Database, statement: str, ids: Sequence[str], *columns: Sequence[object]) -> None:
-    status = await db.execute(statement, ids, *columns)
-    written = int(status.rpartition(" ")[2])
-    if written < len(ids):
-        raise Contention(f"{len(ids) - written} of {len(ids)} rows have changed since they were read")
 
 
 def _sensitive_json(sensitive: Sensitive) -> str | None:

@@ -17,7 +17,7 @@ from services.matching.decisions.pool import Match, Request, Stage
 from services.matching.decisions.roster import Expert, Partner
 from services.matching.decisions.rounds import RECENT, Load
 from services.runtime import service
-from services.runtime.database import Contention, Database, Row
+from services.runtime.database import Database, Row, upsert
 from services.runtime.service import Event
 
 MOST_REQUESTS: Final = 1_000
@@ -194,7 +194,7 @@ async def save(db: Database, changes: Known) -> None:
         await _save_requests(db, list(changes.requests.values()))
     if changes.experts:
         experts = list(changes.experts.values())
-        await _write(
+        await upsert(
             db,
             _SAVE_EXPERTS,
             [expert.expert_id for expert in experts],
@@ -205,7 +205,7 @@ async def save(db: Database, changes: Known) -> None:
         )
     if changes.partners:
         partners = list(changes.partners.values())
-        await _write(
+        await upsert(
             db,
             _SAVE_PARTNERS,
             [partner.partner_id for partner in partners],
@@ -216,7 +216,7 @@ async def save(db: Database, changes: Known) -> None:
 
 
 async def _save_requests(db: Database, requests: Sequence[Request]) -> None:
-    await _write(
+    await upsert(
         db,
         _SAVE_REQUESTS,
         [request.request_id for request in requests],
@@ -242,13 +242,6 @@ async def _save_requests(db: Database, requests: Sequence[Request]) -> None:
             [one.agency_agrees for _, _, one in matches],
             [one.partner_agrees for _, _, one in matches],
         )
-
-
-async def _write(db: Database, statement: str, ids: Sequence[str], *columns: Sequence[object]) -> None:
-    status = await db.execute(statement, ids, *columns)
-    written = int(status.rpartition(" ")[2])
-    if written < len(ids):
-        raise Contention(f"{len(ids) - written} of {len(ids)} rows have changed since they were read")
 
 
 _NEWS: Final = """

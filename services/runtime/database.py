@@ -60,6 +60,17 @@ class Contention(Exception):
     """A row changed between load and save. The runtime rolls the transaction back and runs the batch again."""
 
 
+async def upsert(db: Database, statement: str, ids: Sequence[str], *columns: Sequence[object]) -> None:
+    """Runs one set-based statement that has to write a row for each id.
+
+    Raises Contention where it wrote fewer, because a row is not what it was when it was read.
+    """
+    status = await db.execute(statement, ids, *columns)
+    written = int(status.rpartition(" ")[2])
+    if written < len(ids):
+        raise Contention(f"{len(ids) - written} of {len(ids)} rows have changed since they were read")
+
+
 class UnusableDatabase(Exception):
     """The database cannot be used as it is; the message says why and what to do."""
 

@@ -19,7 +19,7 @@ from schemas.requests import (
 )
 from schemas.roster import AvailabilityChanged, ExpertChanged, ExpertListed
 from schemas.vocabulary import ExpertId, RequestId, TimeWindow
-from services.runtime.database import Contention, Database, Row
+from services.runtime.database import Contention, Database, Row, upsert
 from services.runtime.service import Event, Known
 from services.scheduling.decisions.engagement import Engagement
 from services.scheduling.decisions.life import Booked
@@ -169,39 +169,34 @@ async def _save_experts(db: Database, experts: Iterable[Expert]) -> None:
     changed = [expert for expert in experts if expert.profile is not None]
     if not changed:
         return
-    written = await db.fetchval(
+    await upsert(
+        db,
         """
-        WITH written AS (
-            INSERT INTO expert (expert_id, version, profile)
-            SELECT * FROM unnest($1::text[], $2::integer[], $3::jsonb[])
-            ON CONFLICT (expert_id) DO UPDATE SET version = excluded.version, profile = excluded.profile
-            WHERE expert.version = excluded.version - 1
-            RETURNING 1)
-        SELECT count(*) FROM written
+        INSERT INTO expert (expert_id, version, profile)
+        SELECT * FROM unnest($1::text[], $2::integer[], $3::jsonb[])
+        ON CONFLICT (expert_id) DO UPDATE SET version = excluded.version, profile = excluded.profile
+        WHERE expert.version = excluded.version - 1
         """,
         [expert.expert_id for expert in changed],
         [expert.row_version + 1 for expert in changed],
         [_PROFILE.dump_json(expert.profile).decode() for expert in changed if expert.profile],
     )
-    _all_written(written, len(changed), "experts")
 
 
 async def _save_engagements(db: Database, engagements: Iterable[Engagement]) -> None:
     changed = sorted(engagements, key=lambda engagement: engagement.request_id)
-    written = await db.fetchval(
+    await upsert(
+        db,
         """
-        WITH written AS (
-            INSERT INTO engagement (request_id, version, step, expert_ids, follow_up_on, state)
-            SELECT id, version, step, ARRAY(SELECT jsonb_array_elements_text(state #> '{match,expert_ids}')),
-                follow_up_on, state
-            FROM unnest($1::text[], $2::integer[], $3::text[], $4::timestamptz[], $5::jsonb[])
-                AS given (id, version, step, follow_up_on, state)
-            ON CONFLICT (request_id) DO UPDATE SET
-                version = excluded.version, step = excluded.step, expert_ids = excluded.expert_ids,
-                follow_up_on = excluded.follow_up_on, state = excluded.state
-            WHERE engagement.version = excluded.version - 1
-            RETURNING 1)
-        SELECT count(*) FROM written
+        INSERT INTO engagement (request_id, version, step, expert_ids, follow_up_on, state)
+        SELECT id, version, step, ARRAY(SELECT jsonb_array_elements_text(state #> '{match,expert_ids}')),
+            follow_up_on, state
+        FROM unnest($1::text[], $2::integer[], $3::text[], $4::timestamptz[], $5::jsonb[])
+            AS given (id, version, step, follow_up_on, state)
+        ON CONFLICT (request_id) DO UPDATE SET
+            version = excluded.version, step = excluded.step, expert_ids = excluded.expert_ids,
+            follow_up_on = excluded.follow_up_on, state = excluded.state
+        WHERE engagement.version = excluded.version - 1
         """,
         [engagement.request_id for engagement in changed],
         [engagement.row_version + 1 for engagement in changed],
@@ -209,7 +204,6 @@ async def _save_engagements(db: Database, engagements: Iterable[Engagement]) -> 
         [engagement.follow_up_on for engagement in changed],
         [_STATE.dump_json(engagement).decode() for engagement in changed],
     )
-    _all_written(written, len(changed), "engagements")
 
 
 async def _save_bookings(db: Database, engagements: Iterable[Engagement]) -> None:
@@ -240,11 +234,6 @@ async def _save_bookings(db: Database, engagements: Iterable[Engagement]) -> Non
             [request_id for _, _, request_id, _ in booked],
             [session_id for _, _, _, session_id in booked],
         )
-
-
-def _all_written(written: int, wanted: int, what: str) -> None:
-    if written != wanted:
-        raise Contention(f"{wanted - written} of {wanted} {what} were changed by another worker")
 
 
 async def load_due(db: Database, now: datetime) -> Knowledge | None:

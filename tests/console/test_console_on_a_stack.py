@@ -115,6 +115,9 @@ def test_what_is_published_is_answered_and_its_story_told(on_stack: Command, reg
     assert taken.returncode == 0, taken.stderr
     assert [one["answer"] for one in json.loads(taken.stdout)] == ["taken"]
 
+    again = on_stack("publish", "-", "--wait", "--json", said=json.dumps(request("R-by-hand", ori)))
+    assert [one["answer"] for one in json.loads(again.stdout)] == ["taken"], "the answer is that to the first"
+
     refused = on_stack("publish", "-", "--wait", "--json", said=lines(withdrawal(1), withdrawal(2)))
     assert refused.returncode == 1
     assert [one["answer"] for one in json.loads(refused.stdout)] == ["refused", "refused"]

@@ -248,7 +248,8 @@ def test_two_starts_at_once_share_the_servers(tmp_path: Path) -> None:
     place = tmp_path / "once"
     program = (
         "import sys; from pathlib import Path; from deploy.local import servers; "
-        "found = servers.start(Path(sys.argv[1]), say=lambda _: None, durable=False); print(found.kafka, found.postgres)"
+        "found = servers.start(Path(sys.argv[1]), say=lambda _: None, durable=False); "
+        "print(found.kafka, found.postgres)"
     )
     with listening() as kafka_port, listening() as postgres_port:
         assert kafka_port != postgres_port
