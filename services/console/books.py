@@ -12,9 +12,13 @@ from datetime import datetime
 from time import monotonic
 from typing import Any, Final, NamedTuple, cast
 
+from pydantic import ValidationError
+
+from schemas.body import parse
 from schemas.envelope import Envelope, NotAnEvent, read
 from schemas.topics import DEAD_SUFFIX, RECEIPTS, REQUESTS, ROSTER, SUBMISSIONS, TOPICS
 from services.console import wire
+from services.console.contract import BODIES
 from services.console.lives import Life
 from services.console.roster import Roster
 from services.console.sql import Asked, ask, ask_each
@@ -85,7 +89,7 @@ class Books:
     repeats: Counter[str] = field(default_factory=Counter[str])
     """Records that say again what their topic has said before."""
     foreign: Counter[str] = field(default_factory=Counter[str])
-    """Records of a topic that its publisher did not write, or that are no events."""
+    """Records of a topic that are no events of the contract, or that its publisher did not write."""
     submissions: dict[MessageId, tuple[str, str]] = field(default_factory=dict[MessageId, tuple[str, str]])
     """Type and subject of each submission."""
     places: dict[tuple[int, int], MessageId] = field(default_factory=dict[tuple[int, int], MessageId])
@@ -112,10 +116,7 @@ class Books:
         """Takes in one record of a log."""
         self.records[record.topic, record.partition] += 1
         if record.topic == _DEAD:
-            headers = wire.headers_of(record)
-            place = (headers.get("fieldbridge_partition"), headers.get("fieldbridge_offset"))
-            if place[0] is not None and place[1] is not None:
-                self.dead.add((int(place[0]), int(place[1])))
+            self._take_dead(record)
             return
         try:
             envelope, data = read(record.headers, record.value)
@@ -125,13 +126,21 @@ class Books:
         if record.topic == SUBMISSIONS.name:
             self._take_submission(record, envelope)
             return
-        body = _json_object(data)
+        body = _body(record.topic, envelope.type, data)
         if body is None or envelope.source != _PUBLISHERS[record.topic]:
             self.foreign[record.topic] += 1
         elif record.topic == RECEIPTS.name:
             self._take_receipt(envelope, body)
         elif self._is_next(record, envelope):
             self._take_fact(record.topic, envelope, body)
+
+    def _take_dead(self, record: wire.LogRecord) -> None:
+        headers = wire.headers_of(record)
+        partition, offset = headers.get("fieldbridge_partition"), headers.get("fieldbridge_offset")
+        if partition is not None and offset is not None and partition.isdigit() and offset.isdigit():
+            self.dead.add((int(partition), int(offset)))
+        else:
+            self.foreign[record.topic] += 1
 
     def _take_submission(self, record: wire.LogRecord, envelope: Envelope) -> None:
         message = (envelope.source, envelope.id)
@@ -246,12 +255,13 @@ def _watched() -> list[str]:
     return [*(topic.name for topic in TOPICS), _DEAD]
 
 
-def _json_object(data: bytes) -> dict[str, Any] | None:
+def _body(topic: str, event_type: str, data: bytes) -> dict[str, Any] | None:
+    """The body of a fact, or None where it is none of the contract's."""
     try:
-        said: object = json.loads(data)
-    except (ValueError, RecursionError):
+        known = parse(BODIES[topic], event_type, data)
+    except ValidationError:
         return None
-    return cast("dict[str, Any]", said) if isinstance(said, dict) else None
+    return None if known is None else cast("dict[str, Any]", json.loads(data))
 
 
 async def _read_databases(stack: Stack, books: Books) -> None:

@@ -21,6 +21,7 @@ from services.runtime.records import Record
 from services.runtime.service import Event, FactBody, Known, Service
 
 _LONGEST_DETAIL: Final = 2000
+_BEHIND: Final = "an earlier event of this key is parked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +154,11 @@ class Handling:
         A discarded event counts as handled without effect. What only waited behind others goes on with them. With 0,
         a single event is handled, and those behind it the next time.
         """
-        # A key is held before its parked events are read: the pump, which parks under the same lock, can add none.
-        keys = await parking.marked_keys(db, max(1, most))
-        streams = await inbox.hold_streams(db, ((topic, key) for topic, key in keys if key is not None))
-        rows, later = await parking.of_keys(db, keys, most)
-        taken = {row.id: replace(self.take(row.record), key=row.key) for row in rows}
+        keys, rows, taken = await self._marked(db, max(1, most))
+        streams = await inbox.streams(db, ((topic, key) for topic, key in keys if key is not None))
+        later: list[ParkedRow] = []
+        if most == 0:
+            rows, later = _up_to_first(rows)
         events = [
             self._event(one, one.envelope, now)
             for row in rows
@@ -189,6 +190,32 @@ class Handling:
         await parking.mark_again(db, [row.id for row in later if row.goes_on])
         return Redriven(len(settled), len(still), [fact.body for fact in done.facts])
 
+    async def refuse_first(self, db: Database, detail: str) -> None:
+        """Parks again the first of the marked events, whose effects cannot be loaded or saved, and its key behind it."""
+        _, rows, _ = await self._marked(db, 1)
+        first, later = _up_to_first(rows)
+        behind = [(row.id, parking.BEHIND, _BEHIND) for row in later if row.goes_on]
+        await parking.settle(db, [], [*((row.id, parking.REFUSED, detail) for row in first[-1:]), *behind])
+
+    async def _marked(
+        self, db: Database, most: int
+    ) -> tuple[list[tuple[str, str | None]], list[ParkedRow], dict[int, Taken]]:
+        """Keys with a marked event, locked, and all their parked events in the order they are to be handled in."""
+        # A key is held before its parked events are read: the pump, which parks under the same lock, can add none.
+        keys = await parking.marked_keys(db, most)
+        await inbox.hold_streams(db, ((topic, key) for topic, key in keys if key is not None))
+        rows = await parking.of_keys(db, keys, most)
+        taken = {row.id: replace(self.take(row.record), key=row.key) for row in rows}
+        places: dict[int, tuple[int, int]] = {}
+        highest: dict[tuple[str, str | None], int] = defaultdict(int)
+        for row in rows:
+            # Where a sequence cannot be read, the event's place is where it stands in the log.
+            stream = (row.record.topic, row.key)
+            sequence = self._sequence(taken[row.id])
+            highest[stream] = max(highest[stream], sequence or 0)
+            places[row.id] = (sequence or highest[stream], row.id)
+        return keys, sorted(rows, key=lambda row: places[row.id]), taken
+
     def _redriven(
         self,
         row: ParkedRow,
@@ -203,7 +230,7 @@ class Handling:
         """Why a parked event stays parked; None where it is settled."""
         stream = one.stream
         if stream is not None and stream in stuck and row.state != "discard":
-            return ("behind", "an earlier event of this key is parked")
+            return ("behind", _BEHIND)
         if not row.goes_on and row.state != "discard":
             return (_KIND_OF_REASON[row.reason], row.detail)
         sequence = self._sequence(one)
@@ -266,7 +293,7 @@ class Handling:
             if sequence <= standing.sequence:
                 return ("duplicate", "")
             if standing.blocked == "refused":
-                return ("behind", "an earlier event of this key is parked")
+                return ("behind", _BEHIND)
             if sequence > standing.sequence + 1:
                 return ("gap", f"sequence {sequence} came, {standing.sequence + 1} is missing")
         return None if one.unreadable is None else ("unreadable", one.unreadable)
@@ -333,6 +360,12 @@ _KIND_OF_REASON: Final = {
     parking.GAP: "gap",
     parking.BEHIND: "behind",
 }
+
+
+def _up_to_first(rows: Sequence[ParkedRow]) -> tuple[list[ParkedRow], list[ParkedRow]]:
+    """The rows up to the first that is to be handled or discarded, and those after it."""
+    end = next((nth for nth, row in enumerate(rows, 1) if row.goes_on or row.state == "discard"), len(rows))
+    return list(rows[:end]), list(rows[end:])
 
 
 def _sequences_ahead(

@@ -151,11 +151,11 @@ async def streams(db: Database, keys: Iterable[tuple[str, str]]) -> dict[tuple[s
     return {(row["topic"], row["key"]): Stream(row["sequence"], row["blocked"]) for row in rows}
 
 
-async def hold_streams(db: Database, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Stream]:
-    """How far these keys have been handled; locked, also those of which nothing has been handled yet."""
+async def hold_streams(db: Database, keys: Iterable[tuple[str, str]]) -> None:
+    """Locks these keys, also those of which nothing has been handled yet."""
     wanted = sorted(set(keys))
     await db.execute(_HOLD_STREAMS, [topic for topic, _ in wanted], [key for _, key in wanted])
-    return await streams(db, wanted)
+    await streams(db, wanted)
 
 
 async def remember_streams(db: Database, moved: Mapping[tuple[str, str], Stream]) -> None:

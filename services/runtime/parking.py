@@ -150,15 +150,10 @@ async def marked_keys(db: Database, most: int) -> list[tuple[str, str | None]]:
     return [(row["topic"], row["key"]) for row in rows]
 
 
-async def of_keys(
-    db: Database, keys: Sequence[tuple[str, str | None]], most: int
-) -> tuple[list[ParkedRow], list[ParkedRow]]:
-    """All parked events of these keys, and up to so many marked ones without a key, locked, in the order of the log.
-
-    With 0, they end at the first that is to be handled or discarded; those after it are returned apart.
-    """
+async def of_keys(db: Database, keys: Sequence[tuple[str, str | None]], most: int) -> list[ParkedRow]:
+    """All parked events of these keys, and up to so many marked ones without a key, locked, in the order of the log."""
     named = [(topic, key) for topic, key in keys if key is not None]
-    found = await db.fetch(
+    rows = await db.fetch(
         f"""
         {_SHOWN}
         WHERE (topic, key) IN (SELECT * FROM unnest($1::text[], $2::text[]))
@@ -171,27 +166,15 @@ async def of_keys(
         [topic for topic, _ in named],
         [key for _, key in named],
         [topic for topic, key in keys if key is None],
-        max(1, most),
+        most,
     )
-    rows = [_row(row) for row in found]
-    if most > 0:
-        return rows, []
-    first = next((nth for nth, row in enumerate(rows) if row.goes_on or row.state == "discard"), len(rows))
-    return rows[: first + 1], rows[first + 1 :]
+    return [_row(row) for row in rows]
 
 
 async def mark_again(db: Database, ids: Sequence[int]) -> None:
     """These are to be handled next, after what stood before them."""
     if ids:
         await db.execute("UPDATE runtime.parked SET state = 'redrive' WHERE id = ANY($1) AND state = 'parked'", ids)
-
-
-async def refuse_first(db: Database, detail: str) -> None:
-    """Handling the first event that was marked fails, whatever is tried: it stays parked, and its key behind it."""
-    keys = await marked_keys(db, 1)
-    rows, later = await of_keys(db, keys, 0)
-    await settle(db, [], [(row.id, REFUSED, detail) for row in rows[-1:]])
-    await settle(db, [], [(row.id, BEHIND, "an earlier event of this key is parked") for row in later if row.goes_on])
 
 
 async def settle(db: Database, done: Sequence[int], still: Sequence[tuple[int, str, str]]) -> None:

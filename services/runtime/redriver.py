@@ -4,7 +4,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from services.runtime import parking
 from services.runtime.database import Failure, Pool, meaning
 from services.runtime.handling import Handling
 from services.runtime.health import Health
@@ -60,7 +59,7 @@ class Redriver(Supervised):
     async def _refuse_first(self, error: Exception) -> None:
         try:
             async with self._pool.transaction() as db:
-                await parking.refuse_first(db, f"loading or saving: {describe(error)}")
+                await self._handling.refuse_first(db, f"loading or saving: {describe(error)}")
         except Exception as failed:
             log.warning("event not parked again", error=describe(failed))
             await self.sleep(_LOOK_EVERY_SECONDS)

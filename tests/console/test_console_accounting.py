@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from schemas.topics import TOPICS
 from services.console.accounting import Account, Acknowledged, audit
 from services.console.books import Booking, Books, Position
+from services.console.contract import BODIES
 from services.console.lives import Life
 from services.console.wire import LogRecord
 from tests.console.console_world import (
@@ -59,6 +60,8 @@ class Ground:
             "submission_type": "request.submitted.v1",
         }
         event_type = "submission.taken.v1" if taken else "submission.refused.v1"
+        if not taken:
+            body["reason"] = "The topic is not offered."
         self.append("receipts", SOURCE, event_type, body, event_id=receipt or f"receipt of {message_id}")
 
     def tell(self, *facts: Fact) -> None:
@@ -119,7 +122,20 @@ def _named(one: LogRecord) -> _Named:
 
 
 def profile(load_limit: int = 3, **more: Any) -> dict[str, Any]:
-    return {"partner_id": "P1", "load_limit": load_limit, **more}
+    usual: dict[str, Any] = {
+        "partner_id": "P1",
+        "skills": [{"topic": "training"}],
+        "delivery_modes": ["in_person_training"],
+        "agency_types": ["municipal"],
+        "home": {"latitude": 30.0, "longitude": -97.0},
+        "time_zone": "America/Chicago",
+        "load_limit": load_limit,
+    }
+    return usual | more
+
+
+def warned(request_id: str) -> dict[str, Any]:
+    return {"request_id": request_id, "clock": "ruling", "due": NOON.isoformat()}
 
 
 def listed(expert: str, **more: Any) -> Fact:
@@ -146,13 +162,16 @@ def ground() -> Ground:
     for nth in (1, 2, 3):
         made.submit(f"s{nth}", f"R{nth}")
         made.answer(f"s{nth}")
+    declining = {"reasons": [{"field": "ori", "problem": "unknown"}], "submitted_at": NOON.isoformat()}
     made.tell(selected("P1"), listed("E1"), listed("E2"))
     made.tell(accepted("R1", ORI), proposed("R1", "E2"), released("R1", "E2"), proposed("R1", "E1", nth=2))
     made.tell(matched("R1", "E1", nth=2), planned("R1", [session("R1/s1.1", "E1", 1)], nth=2), confirmed("R1", nth=2))
-    made.tell(about("R2", "request.declined.v1", reasons=[{"field": "ori", "problem": "unknown"}]))
+    made.tell(about("R2", "request.declined.v1", **declining))
     made.tell(accepted("R3", "TX0000002"), proposed("R3", "E2"), matched("R3", "E2"))
     made.tell(planned("R3", [session("R3/s1.1", "E2", 1)]), confirmed("R3"))
-    made.tell(about("R3", "session.reported.v1", session_id="R3/s1.1"), delivered("R3"), closed("R3"))
+    made.tell(
+        about("R3", "session.reported.v1", session_id="R3/s1.1", held_on="2027-01-02"), delivered("R3"), closed("R3")
+    )
     return made
 
 
@@ -234,27 +253,27 @@ def test_a_story_that_begins_in_the_middle_is_found(ground: Ground) -> None:
 
 
 def test_a_gap_in_a_sequence_is_found(ground: Ground) -> None:
-    ground.append("requests", "R1", "clock.warned.v1", {"request_id": "R1"}, sequence=3)
+    ground.append("requests", "R1", "clock.warned.v1", warned("R1"), sequence=3)
     (finding,) = ground.findings()
     assert "sequence 3 follows 1" in finding
 
 
 def test_events_out_of_order_are_found(ground: Ground) -> None:
     for sequence in (3, 2):
-        ground.append("requests", "R1", "clock.warned.v1", {"request_id": "R1"}, sequence=sequence)
+        ground.append("requests", "R1", "clock.warned.v1", warned("R1"), sequence=sequence)
     found = ground.findings()
     assert any("sequence 3 follows 1" in finding for finding in found)
     assert any("sequence 2 comes late" in finding for finding in found)
 
 
 def test_two_events_of_one_sequence_are_found(ground: Ground) -> None:
-    ground.append("requests", "R1", "clock.warned.v1", {"request_id": "R1"}, sequence=1, event_id="another")
+    ground.append("requests", "R1", "clock.warned.v1", warned("R1"), sequence=1, event_id="another")
     (finding,) = ground.findings()
     assert "another event has the sequence 1" in finding
 
 
 def test_a_key_in_two_partitions_is_found(ground: Ground) -> None:
-    other = record("requests", "R1", "clock.warned.v1", {"request_id": "R1"}, sequence=2)
+    other = record("requests", "R1", "clock.warned.v1", warned("R1"), sequence=2)
     ground.spoil.append(lambda books: books.take(replace(other, partition=1)))
     (finding,) = ground.findings()
     assert "are in partition 0, too" in finding
@@ -437,11 +456,32 @@ def test_a_stranger_who_writes_to_a_topic_of_facts_is_noted_and_not_believed(gro
     assert any("not of its publisher" in note for note in account.notes)
 
 
-@given(st.binary(max_size=200), st.lists(st.tuples(st.sampled_from(["ce_id", "ce_type", "ce_source"]), st.binary())))
+names = st.sampled_from(
+    ["ce_id", "ce_type", "ce_source", "fieldbridge_partition", "fieldbridge_offset", "content-type"]
+)
+
+
+@given(st.binary(max_size=200), st.lists(st.tuples(names, st.binary() | st.none())))
 def test_no_bytes_make_the_checker_fail(value: bytes, headers: list[tuple[str, bytes | None]]) -> None:
     books = Books()
     for topic in (*(topic.name for topic in TOPICS), "submissions.dead"):
         books.take(LogRecord(topic, 0, 0, value, value, headers))
+    audit(books)
+
+
+bodies = st.dictionaries(
+    st.sampled_from(["request_id", "match_id", "sessions", "experts", "terms", "agency", "profile", "expert_id"]),
+    st.none() | st.integers() | st.text() | st.lists(st.text()) | st.dictionaries(st.text(), st.text()),
+)
+
+
+@given(st.data(), bodies)
+def test_no_body_under_the_name_of_its_publisher_makes_the_checker_fail(data: st.DataObject, body: Any) -> None:
+    books = Books()
+    for topic, types in BODIES.items():
+        event_type = data.draw(st.sampled_from(sorted(types)))
+        books.take(record(topic, "R1", event_type, body, sequence=data.draw(st.none() | st.integers(1, 3))))
+    audit(books)
 
 
 # --- lives
