@@ -16,7 +16,7 @@ from services.console.stack import pausing
 from services.console.surroundings import Stack, here
 from services.console.trouble import Trouble
 from services.reporting import store
-from services.runtime import database
+from services.runtime import database, inbox
 from services.runtime.database import Connection
 
 _POLL_SECONDS: Final = 0.25
@@ -24,8 +24,6 @@ _FIRST_SECONDS: Final = 30.0
 """How long it may take to catch up before the tables are emptied."""
 _REPLAYABLE: Final = "reporting"
 _READ: Final = tuple(topic.name for topic in TOPICS if _REPLAYABLE in topic.readers)
-
-_FORGET: Final = "TRUNCATE runtime.consumer_position, runtime.stream_seen, runtime.message_seen, runtime.parked"
 
 Ends = dict[tuple[str, int], int]
 
@@ -96,7 +94,7 @@ async def _replay(home: Path, stack: Stack, seconds: float) -> Replayed:
                 # A reader that has nothing to read would not notice that its positions are gone.
                 with pausing(home, _REPLAYABLE, say):
                     async with connection.transaction():
-                        await connection.execute(_FORGET)
+                        await inbox.forget(connection)
                         await store.clear(connection)
                 await _caught_up(connection, logs, deadline, tell)
                 took = monotonic() - began

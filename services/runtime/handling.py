@@ -191,7 +191,7 @@ class Handling:
         return Redriven(len(settled), len(still), [fact.body for fact in done.facts])
 
     async def refuse_first(self, db: Database, detail: str) -> None:
-        """Parks again the first of the marked events, whose effects cannot be loaded or saved, and its key behind it."""
+        """Parks the first of the marked events again, whose effects cannot be loaded or saved, and its key behind it."""
         _, rows, _ = await self._marked(db, 1)
         first, later = _up_to_first(rows)
         behind = [(row.id, parking.BEHIND, _BEHIND) for row in later if row.goes_on]

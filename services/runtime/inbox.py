@@ -188,3 +188,11 @@ async def remember_messages(db: Database, ids: Sequence[tuple[str, str]]) -> set
         _REMEMBER_MESSAGES, [source for source, _ in distinct], [message_id for _, message_id in distinct]
     )
     return {(row["source"], row["id"]) for row in rows}
+
+
+async def forget(db: Database) -> None:
+    """Makes everything read so far count as never read: the next claim starts where the logs start.
+
+    Only for a service that publishes nothing, together with its own tables, and while it does not run.
+    """
+    await db.execute("TRUNCATE runtime.consumer_position, runtime.stream_seen, runtime.message_seen, runtime.parked")
