@@ -19,7 +19,8 @@ _LONGEST_ANSWER_SECONDS: Final = 75.0
 _SESSION: Final = {
     # Plans frozen while tables were empty are many times slower once they are full.
     "plan_cache_mode": "force_custom_plan",
-    "idle_in_transaction_session_timeout": "60s",
+    # A worker that freezes inside a transaction holds up the new owner of its partitions for so long.
+    "idle_in_transaction_session_timeout": "10s",
     "lock_timeout": "10s",
     "statement_timeout": "60s",
     "timezone": "UTC",
@@ -132,7 +133,8 @@ def meaning(error: BaseException) -> Failure:
 def address(url: str) -> str:
     """Host, port and database of a URL, without its password: for messages."""
     parts = urlsplit(url)
-    return f"{parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
+    place = parts.netloc.rpartition("@")[2] or "localhost"
+    return f"{place}{parts.path}" if ":" in place else f"{place}:5432{parts.path}"
 
 
 async def connect(url: str) -> Connection:

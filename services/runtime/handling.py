@@ -61,8 +61,8 @@ class Handled:
     tallies: dict[Slot, Tally]
     facts: list[FactBody]
     parked: list[Parked]
-    latencies: list[tuple[str, float]]
-    """Topic and age in seconds of each event applied."""
+    latencies: dict[str, list[float]]
+    """By topic, the age in seconds of each event applied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class Handling:
         done = _Consequences()
         tallies: dict[Slot, Tally] = defaultdict(Tally)
         parked: list[Parked] = []
-        latencies: list[tuple[str, float]] = []
+        latencies: dict[str, list[float]] = defaultdict(list)
         filled: list[tuple[str, str]] = []
         for one in taken:
             tally = tallies[one.record.topic, one.record.partition]
@@ -137,7 +137,7 @@ class Handling:
                 else:
                     tally.applied += 1
                     assert one.envelope is not None
-                    latencies.append((one.record.topic, (now - one.envelope.time).total_seconds()))
+                    latencies[one.record.topic].append((now - one.envelope.time).total_seconds())
             else:
                 kind, detail = verdict
                 self._block(one, kind, streams, done)
@@ -191,7 +191,7 @@ class Handling:
         return Redriven(len(settled), len(still), [fact.body for fact in done.facts])
 
     async def refuse_first(self, db: Database, detail: str) -> None:
-        """Parks the first of the marked events again, whose effects cannot be loaded or saved, and its key behind it."""
+        """Parks the first marked event again, whose effects cannot be loaded or saved, and its key behind it."""
         _, rows, _ = await self._marked(db, 1)
         first, later = _up_to_first(rows)
         behind = [(row.id, parking.BEHIND, _BEHIND) for row in later if row.goes_on]

@@ -16,6 +16,9 @@ from aiokafka.errors import KafkaError
 from pydantic import ValidationError
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
+_SAME_LINE_SECONDS: Final = 10.0
+_LONGEST_LINE_KNOWN: Final = 60
+_MOST_LINES_KNOWN: Final = 1000
 _OF_THE_MACHINE: Final = (OSError, KafkaError)
 """Exceptions whose text speaks of servers and files, never of an event."""
 
@@ -41,7 +44,7 @@ def configure(service: str, level: str, layout: str) -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "filters": {"described": {"()": _Described}},
+        "filters": {"described": {"()": _Described}, "seldom": {"()": _Seldom}},
         "formatters": {
             "structured": {
                 "()": structlog.stdlib.ProcessorFormatter,
@@ -49,7 +52,9 @@ def configure(service: str, level: str, layout: str) -> dict[str, Any]:
                 "foreign_pre_chain": [*shared, _service(service), structlog.stdlib.add_logger_name],
             }
         },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "structured", "filters": ["described"]}},
+        "handlers": {
+            "stderr": {"class": "logging.StreamHandler", "formatter": "structured", "filters": ["seldom", "described"]}
+        },
         "root": {"handlers": ["stderr"], "level": "WARNING" if level == "INFO" else level},
     }
 
@@ -83,6 +88,23 @@ class _Described(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
             record.args = tuple(describe(arg) if isinstance(arg, BaseException) else arg for arg in record.args)
+        return True
+
+
+class _Seldom(logging.Filter):
+    """Libraries say the same forty times a second while a server is away: each of their lines passes now and then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        line = (record.name, str(record.msg)[:_LONGEST_LINE_KNOWN])
+        if record.created - self._passed.get(line, 0.0) < _SAME_LINE_SECONDS:
+            return False
+        if len(self._passed) > _MOST_LINES_KNOWN:
+            self._passed.clear()
+        self._passed[line] = record.created
         return True
 
 

@@ -3,6 +3,7 @@
 Base units, low cardinality: no id of a request, agency or person is ever a label.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -15,6 +16,8 @@ class Metrics:
 
     def __init__(self, service: str) -> None:
         self.registry = CollectorRegistry()
+        self.at_scrape: list[Callable[[], None]] = []
+        """Set the gauges that are read at each scrape."""
         self.events = Counter(
             "fieldbridge_events",
             "Events taken from Kafka, by topic and outcome: applied, duplicate, ignored (not meant for it) or parked.",

@@ -63,6 +63,8 @@ class Pages:
                 await self._read_gauges(db)
         except Exception as error:
             log.warning("gauges of the database are as of the last scrape", error=describe(error))
+        for observe in self._metrics.at_scrape:
+            observe()
         used, opened = self._pool.use()
         self._metrics.pool_connections.labels("used").set(used)
         self._metrics.pool_connections.labels("open").set(opened)

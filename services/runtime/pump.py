@@ -64,6 +64,7 @@ class Pump(Supervised):
 
     async def on_start(self) -> None:
         self._health.beat("pump")
+        self._metrics.at_scrape.append(self.observe)
 
     async def on_stop(self) -> None:
         """Lets the slice in hand come to its end, then leaves the group, so that others go on at once."""
@@ -110,7 +111,6 @@ class Pump(Supervised):
             await self._leave()
             await self._join()
             return
-        self._observe(consumer)
         await self._hint(consumer)
 
     # --- membership of the group
@@ -286,7 +286,11 @@ class Pump(Supervised):
         except (KafkaError, IllegalStateError) as error:
             log.info("offsets not committed to Kafka", error=describe(error))
 
-    def _observe(self, consumer: Consumer) -> None:
+    def observe(self) -> None:
+        """Sets the gauges of what waits; asked at each scrape, since a pump that is held up turns no rounds."""
+        consumer = self._consumer
+        if consumer is None:
+            return
         now = datetime.now(UTC)
         behind: dict[str, int] = dict.fromkeys(self._topics.values(), 0)
         age: dict[str, float] = dict.fromkeys(self._topics.values(), 0.0)

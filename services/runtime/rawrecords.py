@@ -26,7 +26,8 @@ _ONE_RECORD = 1
 
 def any_stray_bytes(headers: Sequence[tuple[str, bytes | None]]) -> bool:
     """Whether the name of a header is not UTF-8."""
-    return any(not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name) for name, _ in headers)
+    names = "".join([name for name, _ in headers])
+    return not names.isascii() and any("\ud800" <= letter <= "\udfff" for letter in names)
 
 
 def read_tolerantly() -> None:

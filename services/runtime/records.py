@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +20,14 @@ class Record:
     recorded_at: datetime
 
 
+_PACK: Final = json.JSONEncoder(separators=(",", ":")).encode
+
 Headers = Sequence[tuple[str, bytes | None]]
 
 
 def pack_headers(headers: Headers) -> bytes:
     """Headers as one value for a bytea column; any bytes come back as they were."""
-    return json.dumps(
-        [[name, None if value is None else value.decode("latin-1")] for name, value in headers], separators=(",", ":")
-    ).encode()
+    return _PACK([[name, None if value is None else value.decode("latin-1")] for name, value in headers]).encode()
 
 
 def unpack_headers(packed: bytes) -> list[tuple[str, bytes | None]]:

@@ -22,6 +22,8 @@ from services.runtime.supervision import Supervised, task
 _SHORTEST_PAUSE_SECONDS: Final = 0.02
 _BUSY_PAUSE_SECONDS: Final = 0.1
 _BEAT_SECONDS: Final = 5.0
+_LONGEST_DECISION_SECONDS: Final = 60
+"""How long a round may decide while its transaction waits; a batch of events has less, since its keys wait too."""
 
 log = logger("rounds")
 
@@ -84,6 +86,7 @@ class Rounds(Supervised):
         now = datetime.now(UTC)
         name = self._round.name
         async with self._pool.transaction() as db:
+            await db.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST_DECISION_SECONDS}s'")
             await db.execute("INSERT INTO runtime.round (name) VALUES ($1) ON CONFLICT DO NOTHING", name)
             run = await db.fetchval("SELECT run FROM runtime.round WHERE name = $1 FOR UPDATE SKIP LOCKED", name)
             if run is None:

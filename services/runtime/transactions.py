@@ -1,6 +1,7 @@
 """One transaction a batch: fenced by the positions' epochs, tried again while servers are away, split at a defect."""
 
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -152,10 +153,12 @@ class Transactions:
             for outcome in ("applied", "duplicate", "ignored", "parked"):
                 if count := getattr(tally, outcome):
                     metrics.events.labels(topic, outcome).inc(count)
-        for topic, age in handled.latencies:
-            metrics.latency.labels(topic).observe(age)
-        for body in handled.facts:
-            metrics.facts.labels(body.TOPIC).inc()
+        for topic, ages in handled.latencies.items():
+            latency = metrics.latency.labels(topic)
+            for age in ages:
+                latency.observe(age)
+        for topic, facts in Counter(body.TOPIC for body in handled.facts).items():
+            metrics.facts.labels(topic).inc(facts)
         metrics.batch_seconds.observe(seconds)
         metrics.batch_events.observe(events)
         refused = sum(one.reason in _REFUSALS for one in handled.parked)

@@ -1,0 +1,86 @@
+"""Where going on would lose events, the worker stops reading, stays up and names the reason."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+
+from tests.driving import Worker, until
+from tests.runtime.stage import Stage
+
+
+def _events(own: Stage, first: int, end: int) -> list[object]:
+    return [replace(own.event("k", number), partition=0) for number in range(first, end)]
+
+
+async def _halted(worker: Worker, reason: str) -> None:
+    async def says_so() -> bool:
+        return any(f"halted ({reason})" in one for one in await worker.reasons())
+
+    await until(says_so, f"it says that it is halted: {reason}")
+    assert await worker.metric("fieldbridge_halted", reason) == 1
+    assert await worker.metric("fieldbridge_ready") == 0
+    assert (await worker.get("/livez"))[0] == 200
+    assert worker.running
+    assert f'"reason": "{reason}"' in worker.said()
+
+
+async def _recreate(own: Stage, administrator: AIOKafkaAdminClient) -> None:
+    topic = own.prefix + "requests"
+    await administrator.delete_topics([topic])
+
+    async def gone() -> bool:
+        return topic not in await administrator.list_topics()
+
+    await until(gone, "the topic is gone")
+    await administrator.create_topics([NewTopic(topic, 8, 1)])
+
+
+async def _delete(own: Stage, administrator: AIOKafkaAdminClient) -> None:
+    topic = TopicPartition(own.prefix + "requests", 0)
+    await administrator.delete_records({topic: RecordsToDelete(before_offset=8)})
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"), [(_delete, "position_before_log_start"), (_recreate, "position_past_log_end")]
+)
+async def test_a_position_outside_the_log_is_never_moved(own: Stage, harm: Callable[..., object], reason: str) -> None:
+    worker = await own.start().ready()
+    await own.say(*_events(own, 1, 6))
+    await own.settle()
+    assert await worker.stop() == 0
+    await own.say(*_events(own, 6, 11))
+    administrator = AIOKafkaAdminClient(bootstrap_servers=own.kafka)
+    await administrator.start()
+    try:
+        await harm(own, administrator)  # type: ignore[misc]
+    finally:
+        await administrator.close()
+    halted = own.start()
+    await _halted(halted, reason)
+    rows = await own.fetch("SELECT next_offset FROM runtime.consumer_position WHERE topic = 'requests'")
+    assert max(row["next_offset"] for row in rows) == 5
+    assert await own.counted("k") == "1 2 3 4 5"
+    assert await halted.stop(3) == 0
+
+
+async def test_when_everything_is_refused_the_worker_stops_reading(own: Stage) -> None:
+    worker = await own.start(parking_limit=10, batch_events=5).ready()
+    await own.say(*(replace(own.event(f"k{number}", 1, {"raise": "all"}), partition=0) for number in range(40)))
+    await _halted(worker, "parking_limit")
+    parked = await own.fetch("SELECT count(*) FROM runtime.parked")
+    assert 10 <= parked[0][0] < 40
+    assert await worker.stop(3) == 0
+    await own.start().ready()
+    await own.settle()
+    assert (await own.fetch("SELECT count(*) FROM runtime.parked"))[0][0] == 40
+
+
+async def test_a_long_queue_behind_one_refused_event_is_no_reason_to_stop(own: Stage) -> None:
+    worker = await own.start(parking_limit=10, batch_events=5).ready()
+    await own.say(own.event("k", 1, {"raise": "this one"}), *(own.event("k", number) for number in range(2, 40)))
+    await own.settle()
+    assert await worker.reasons() == []
+    assert len(await own.parked("k")) == 39

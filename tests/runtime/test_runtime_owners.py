@@ -1,0 +1,100 @@
+"""Of two who believe they own a partition or lead the relay, one alone has effects, whoever is frozen or killed."""
+
+import asyncio
+from functools import partial
+
+from tests.driving import Worker, publish, until
+from tests.runtime.cutting import cutting
+from tests.runtime.stage import Stage
+
+KEYS = 60
+
+
+async def test_an_owner_whose_positions_are_claimed_writes_nothing_and_joins_anew(own: Stage) -> None:
+    worker = await own.start(batch_events=20).ready()
+    said = asyncio.create_task(_traffic(own, 1, 31))
+    for step in range(1, 4):
+        await until(partial(_applied_more_than, own, step * 200), "it is at work")
+        await own.fetch("UPDATE runtime.consumer_position SET epoch = epoch + 1, owner = 'somebody else'")
+        await until(partial(_owned_by, own, worker), "it has claimed its positions anew")
+    await said
+    await own.settle()
+    assert await worker.metric("fieldbridge_fenced_total") > 0
+    await _all_counted(own, 30)
+
+
+async def test_an_owner_that_is_frozen_past_its_time_finds_another_in_its_place(own: Stage) -> None:
+    settings: dict[str, object] = {"session_timeout_ms": 6000, "lease_seconds": 1, "batch_events": 20}
+    frozen = await own.start(**settings).ready()
+    said = asyncio.create_task(_traffic(own, 1, 21))
+    await until(partial(_applied_more_than, own, 200), "it is at work")
+    frozen.pause()
+    other = own.start(**settings)
+    await said
+    await until(partial(_owned_by, own, other), "the other one has taken over")
+    await own.settle()
+    last = asyncio.create_task(_traffic(own, 21, 41))
+    frozen.resume()
+    await last
+    await own.settle()
+    assert frozen.running
+    await _all_counted(own, 40)
+
+
+async def test_two_workers_share_the_partitions_and_the_survivor_takes_all(own: Stage) -> None:
+    workers = [own.start(session_timeout_ms=6000, lease_seconds=1) for _ in range(2)]
+    for worker in workers:
+        await worker.ready()
+
+    async def shared() -> bool:
+        return all([await worker.metric("fieldbridge_partitions") == 8 for worker in workers])
+
+    await until(shared, "each has half of the partitions")
+    await _traffic(own, 1, 6)
+    await own.settle()
+    owners = await own.fetch("SELECT owner, count(*) FROM runtime.consumer_position GROUP BY owner")
+    assert sorted(row["count"] for row in owners) == [8, 8]
+    (leader,) = [one for one in workers if await one.metric("fieldbridge_relay_leader") == 1]
+    survivor = workers[1 - workers.index(leader)]
+    leader.kill()
+    await _traffic(own, 6, 11)
+    await until(partial(_owned_by, own, survivor), "the survivor owns everything")
+    await own.settle()
+    await _all_counted(own, 10)
+    assert await survivor.metric("fieldbridge_relay_leader") == 1
+
+
+async def test_a_commit_whose_answer_is_lost_is_not_done_again(own: Stage) -> None:
+    async with cutting(own.database, every=7) as way:
+        worker = await own.start(counting_database=way.url, batch_events=20).ready()
+        await _traffic(own, 1, 21)
+        await own.settle()
+        assert way.cut > 10
+        assert await worker.stop() == 0
+    await _all_counted(own, 20)
+
+
+async def _traffic(own: Stage, first: int, end: int) -> None:
+    """Events `first` to `end - 1` of every key, a few at a time."""
+    for number in range(first, end):
+        await publish(own.kafka, [own.event(f"k{key}", number) for key in range(KEYS)])
+
+
+async def _applied_more_than(own: Stage, events: int) -> bool:
+    rows = await own.fetch("SELECT coalesce(sum(applied), 0) FROM runtime.consumer_position")
+    return rows[0][0] > events
+
+
+async def _owned_by(own: Stage, worker: Worker) -> bool:
+    rows = await own.fetch("SELECT DISTINCT owner FROM runtime.consumer_position")
+    return len(rows) == 1 and rows[0]["owner"].endswith(f":{worker.pid}")
+
+
+async def _all_counted(own: Stage, events: int) -> None:
+    await own.check()
+    rows = await own.fetch("SELECT said FROM counted")
+    assert len(rows) == KEYS
+    assert {row["said"] for row in rows} == {" ".join(str(number) for number in range(1, events + 1))}
+    applied = await own.fetch("SELECT sum(applied) FROM runtime.consumer_position")
+    assert applied[0][0] == KEYS * events
+    assert not await own.fetch("SELECT FROM runtime.parked")

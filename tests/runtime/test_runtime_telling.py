@@ -1,0 +1,112 @@
+"""What a worker tells: metrics in base units, structured logs without a word of what events said, traces."""
+
+import asyncio
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+
+import asyncpg
+import pytest
+
+from tests.driving import Worker, until
+from tests.runtime.stage import Stage, type_of
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+SECRET = "jane.doe@police.example"
+
+
+async def test_promtool_finds_nothing_to_say_about_the_metrics(counting: Stage, worker: Worker) -> None:
+    if (promtool := shutil.which("promtool")) is None:
+        pytest.skip("promtool is not installed; it comes with Prometheus")
+    await counting.say(counting.event(counting.key(), 1))
+    await counting.settle()
+    _, page = await worker.get("/metrics")
+    checking = [promtool, "check", "metrics"]
+    done = await asyncio.to_thread(subprocess.run, checking, input=page, capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+async def test_every_metric_says_what_it_is_and_names_no_key(counting: Stage, worker: Worker) -> None:
+    key = counting.key()
+    await counting.say(counting.event(key, 1), counting.event(key, 2, {"raise": SECRET}))
+    await counting.settle()
+    _, page = await worker.get("/metrics")
+    families = set(re.findall(r"^# TYPE (\w+) ", page, re.MULTILINE))
+    assert families == set(re.findall(r"^# HELP (\w+) \S+", page, re.MULTILINE))
+    assert all(name.startswith("fieldbridge_") for name in families)
+    assert not {name for name in families if re.search(r"_(ms|millis|minutes|kb|bytes_total)$", name)}
+    assert f'"{key}"' not in page
+    assert SECRET not in page
+
+
+async def test_what_waits_is_told_while_the_pump_is_held_up(counting: Stage, worker: Worker) -> None:
+    key = counting.key()
+    await counting.say(replace(counting.event(key, 1), partition=3))
+    await counting.settle()
+    assert await worker.metric("fieldbridge_lag_events", "requests") == 0
+    assert await worker.metric("fieldbridge_lag_seconds", "requests") == 0
+    db = await asyncpg.connect(counting.database)
+    async with db.transaction():
+        await db.execute("SELECT FROM counted WHERE key = $1 FOR UPDATE", key)
+        await counting.say(*(replace(counting.event(key, number), partition=3) for number in range(2, 12)))
+
+        async def told() -> bool:
+            waiting = await worker.metric("fieldbridge_lag_events", "requests")
+            age = await worker.metric("fieldbridge_lag_seconds", "requests")
+            return waiting == 10 and age > 0 and await worker.metric("fieldbridge_position_age_seconds") > 0
+
+        await until(told, "the metrics tell that ten events wait and for how long")
+    await db.close()
+    await counting.settle()
+    assert await worker.metric("fieldbridge_lag_events", "requests") == 0
+    assert await worker.metric("fieldbridge_lag_seconds", "requests") == 0
+
+
+async def test_pages_that_hang_do_not_hold_up_what_moves_events(counting: Stage, worker: Worker) -> None:
+    db = await asyncpg.connect(counting.database)
+    async with db.transaction():
+        await db.execute("LOCK TABLE runtime.parked IN ACCESS EXCLUSIVE MODE")
+        hanging = [asyncio.create_task(worker.get("/metrics", 30)) for _ in range(12)]
+        key = counting.key()
+        await counting.say(counting.event(key, 1))
+        await until(lambda: counting.counted(key), "the event is applied although a dozen scrapes hang")
+    await db.close()
+    assert {status for status, _ in await asyncio.gather(*hanging)} == {200}
+
+
+async def test_a_trace_goes_through_decisions_and_rounds(counting: Stage) -> None:
+    key = counting.key()
+    parent = f"00-{TRACE}-00f067aa0ba902b7-01"
+    await counting.say(counting.event(key, 1, {"announce": True}, traceparent=parent))
+
+    async def announced() -> bool:
+        return "announced.v1" in [type_of(one) for one in await counting.facts(key)]
+
+    await until(announced, "the round has announced the key")
+    parents = [(dict(one.headers)["ce_traceparent"] or b"").decode() for one in await counting.facts(key)]
+    spans = {one.split("-")[2] for one in [parent, *parents]}
+    assert {one.split("-")[1] for one in parents} == {TRACE}
+    assert len(spans) == 3
+
+
+async def test_logs_are_structured_and_hold_no_word_of_an_event(counting: Stage, worker: Worker) -> None:
+    key, loose = counting.key(), counting.key()
+    await counting.say(
+        counting.event(key, 1, {"raise": SECRET}),
+        counting.event(counting.key(), 1, {"said": f"{SECRET}\x00"}),
+        counting.event(counting.key(), 1, f'["{SECRET}"]'.encode()),
+        counting.event(loose, None, f'{{"{SECRET}": '.encode(), topic="submissions"),
+        replace(counting.event(key, 1), headers=[(SECRET, SECRET.encode())]),
+    )
+    await counting.settle()
+    await counting.mark("redrive", [row["id"] for row in await counting.parked(key)])
+    await counting.settle()
+    said = worker.said()
+    assert SECRET not in said
+    lines = [json.loads(line) for line in said.splitlines()]
+    assert all({"event", "level", "timestamp", "service"} <= line.keys() for line in lines)
+    assert {line["reason"] for line in lines if line["event"] == "event parked"} >= {"refused", "unreadable"}
+    details = await counting.fetch("SELECT detail FROM runtime.parked")
+    assert not [row["detail"] for row in details if SECRET in row["detail"]]
