@@ -33,6 +33,7 @@ from services.console.surroundings import (
 from services.console.trouble import Trouble
 
 FIRST_PORT: Final = 8101
+_PORT_TAKEN: Final = ("address already in use", "no listening there")
 _READY_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.05
@@ -54,7 +55,10 @@ def bring_up(surroundings: Surroundings, say: Say, *, durable: bool = True) -> S
                     started[service] = _start(service, stack, surroundings.home, FIRST_PORT + nth)
                     stack = replace(stack, processes=running | started)
                     write_record(surroundings.home, stack)
-            _await_ready(stack.processes, surroundings.home, say)
+            while lost := _await_ready(stack.processes, surroundings.home, say):
+                started[lost] = _start(lost, stack, surroundings.home, FIRST_PORT)
+                stack = replace(stack, processes=running | started)
+                write_record(surroundings.home, stack)
         except BaseException:
             _end(started, say)
             write_record(surroundings.home, replace(stack, processes=running))
@@ -247,13 +251,17 @@ def _start(service: str, stack: Stack, home: Path, preferred: int) -> Process:
         raise _did_not_start(service, home) from None
 
 
-def _await_ready(starting: Mapping[str, Process], home: Path, say: Say) -> None:
+def _await_ready(starting: Mapping[str, Process], home: Path, say: Say) -> str | None:
+    """Waits until all are ready. Returns a service whose port somebody else took before it could listen there."""
     waiting = dict(starting)
     deadline = time.monotonic() + _READY_SECONDS
     reasons: dict[str, tuple[str, ...]] = {}
     while waiting:
         for service, process in list(waiting.items()):
             if find(process) is None:
+                if any(words in processes.log_tail(log_file(home, service)) for words in _PORT_TAKEN):
+                    say(f"port {process.port} was taken before {service} could listen there; it gets another")
+                    return service
                 raise _did_not_start(service, home)
             ready, reasons[service] = _readiness(process)
             if ready:
@@ -263,6 +271,7 @@ def _await_ready(starting: Mapping[str, Process], home: Path, say: Say) -> None:
             why = "; ".join(f"{service}: {', '.join(reasons[service]) or 'no answer'}" for service in waiting)
             raise Trouble(f"Not ready after {_READY_SECONDS:.0f} s: {why}. The logs are in {home / 'log'}.")
         time.sleep(_POLL_SECONDS)
+    return None
 
 
 def _did_not_start(service: str, home: Path) -> Trouble:

@@ -100,7 +100,7 @@ async def a_sequence_given_twice(ground: Ground) -> str:
 
 async def a_gap(ground: Ground) -> str:
     envelope, body, last = await first_fact(ground, ENGAGEMENTS.name, "engagement.planned.v1")
-    later = replace(envelope, id=str(uuid4()), type="engagement.imagined.v1", sequence=last + 3)
+    later = replace(envelope, id=str(uuid4()), sequence=last + 3)
     await publish(ground, ENGAGEMENTS.name, later, body)
     return f"sequence {last + 3} follows {last}"
 

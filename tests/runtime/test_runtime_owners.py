@@ -3,7 +3,9 @@
 import asyncio
 from functools import partial
 
-from tests.driving import Worker, publish, until
+import asyncpg
+
+from tests.driving import Worker, publish, read_log, until
 from tests.runtime.cutting import cutting
 from tests.runtime.stage import Stage
 
@@ -72,6 +74,42 @@ async def test_a_commit_whose_answer_is_lost_is_not_done_again(own: Stage) -> No
         assert way.cut > 10
         assert await worker.stop() == 0
     await _all_counted(own, 20)
+
+
+async def test_a_fact_that_is_committed_late_is_published_although_later_ones_are_gone(own: Stage) -> None:
+    await own.start().ready()
+    db = await asyncpg.connect(own.database)
+    async with db.transaction():
+        await db.execute(
+            "INSERT INTO runtime.outbox (topic, key, headers, value) VALUES ('matches', 'late', '[]', '{}')"
+        )
+        await _traffic(own, 1, 3)
+        await own.settle()
+    await db.close()
+    await own.settle()
+    log = await read_log(own.kafka, own.prefix + "matches")
+    assert [one.value for one in log if one.key == b"late"] == [b"{}"]
+    assert len(log) == 2 * KEYS + 1
+
+
+async def test_a_leader_that_lost_its_lease_deletes_nothing(own: Stage) -> None:
+    worker = await own.start(lease_seconds=60).ready()
+    await _traffic(own, 1, 2)
+    await own.settle()
+    stolen = "UPDATE runtime.lease SET epoch = epoch + 1, holder = 'somebody else' RETURNING epoch"
+    assert [row["epoch"] for row in await own.fetch(stolen)] == [2]
+    await own.say(own.event("k0", 2))
+    await until(partial(_follows, worker), "it knows that somebody else leads")
+    assert len(await own.fetch("SELECT FROM runtime.outbox")) == 1
+    await own.fetch("UPDATE runtime.lease SET expires_at = clock_timestamp()")
+    assert await worker.stop() == 0
+    await own.start().ready()
+    await own.settle()
+    assert await own.totals("k0") == [1, 2]
+
+
+async def _follows(worker: Worker) -> bool:
+    return await worker.metric("fieldbridge_relay_leader") == 0
 
 
 async def _traffic(own: Stage, first: int, end: int) -> None:

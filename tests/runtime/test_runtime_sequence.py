@@ -6,6 +6,9 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
+from services.runtime import inbox
+from services.runtime.database import Contention, connect
+from services.runtime.inbox import Stream
 from tests.runtime.stage import Stage
 
 
@@ -184,6 +187,29 @@ async def test_a_sequence_that_a_stranger_claims_means_nothing_where_none_is_kep
 async def test_the_database_refuses_positions_that_do_not_add_up(counting: Stage) -> None:
     with pytest.raises(asyncpg.CheckViolationError):
         await counting.fetch("UPDATE runtime.consumer_position SET applied = applied + 1")
+
+
+async def test_decisions_may_share_one_value_that_says_nothing_changes(counting: Stage) -> None:
+    key, other = counting.key(), counting.key()
+    for number in (1, 3, 5):
+        still = replace(counting.event(key, number, {"nothing": True}), partition=0)
+        await counting.say(still, replace(counting.event(key, number + 1), partition=0))
+        await counting.settle()
+    await counting.say(replace(counting.event(other, 1, {"nothing": True}), partition=0))
+    await counting.settle()
+    assert await counting.counted(key) == "2 4 6"
+    assert not await counting.parked(key)
+    assert not await counting.parked(other)
+
+
+async def test_a_key_that_was_handled_further_meanwhile_is_not_set_back(counting: Stage) -> None:
+    db = await connect(counting.database)
+    stream = ("requests", counting.key())
+    await inbox.remember_streams(db, {stream: Stream(5)})
+    with pytest.raises(Contention):
+        await inbox.remember_streams(db, {stream: Stream(4)})
+    assert await inbox.streams(db, [stream]) == {stream: Stream(5)}
+    await db.close()
 
 
 async def test_nothing_was_lost_or_doubled_in_all_of_this(counting: Stage) -> None:

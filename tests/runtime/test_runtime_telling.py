@@ -72,6 +72,7 @@ async def test_pages_that_hang_do_not_hold_up_what_moves_events(counting: Stage,
         key = counting.key()
         await counting.say(counting.event(key, 1))
         await until(lambda: counting.counted(key), "the event is applied although a dozen scrapes hang")
+        assert not any(scrape.done() for scrape in hanging)
     await db.close()
     assert {status for status, _ in await asyncio.gather(*hanging)} == {200}
 

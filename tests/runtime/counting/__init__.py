@@ -1,7 +1,8 @@
 """A service for tests of the runtime: it counts the events of each key and publishes each new count.
 
 An event's body is a JSON object: `n` is remembered in order; `raise` makes the decision raise, with that text; `said`
-is stored as text instead of `n`, so that a NUL character in it makes saving fail; `announce` has a round announce it.
+is stored as text instead of `n`, so that a NUL character in it makes saving fail; `announce` has a round announce it;
+`nothing` changes nothing.
 """
 
 import json
@@ -52,6 +53,9 @@ class Counts(Known):
     by_key: dict[str, Count] = field(default_factory=dict[str, Count])
 
 
+NOTHING = Counts()
+
+
 async def load(db: Database, events: Sequence[Event[Any]]) -> Counts:
     rows = await db.fetch(
         "SELECT * FROM counted WHERE key = ANY($1) ORDER BY key FOR UPDATE",
@@ -64,6 +68,8 @@ def decide(known: Counts, event: Event[Any]) -> tuple[Counts, Sequence[FactBody]
     key = event.envelope.subject
     if event.body.get("raise"):
         raise ValueError(event.body["raise"])
+    if event.body.get("nothing"):
+        return NOTHING, ()
     before = known.by_key.get(key, Count())
     said = f"{before.said} {event.body.get('said', event.body.get('n', '?'))}".strip()
     asked = before.asked or bool(event.body.get("announce"))
