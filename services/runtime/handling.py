@@ -49,7 +49,8 @@ class _Consequences:
 
     def absorb(self, changes: Known) -> None:
         if self.changes is None:
-            self.changes = changes
+            # A copy: deciders may return one shared value whenever nothing changes.
+            self.changes = changes.copied()
         else:
             self.changes.absorb(changes)
 
@@ -156,6 +157,7 @@ class Handling:
         """
         keys, rows, taken = await self._marked(db, max(1, most))
         streams = await inbox.streams(db, ((topic, key) for topic, key in keys if key is not None))
+        awaited = _sequences_ahead(rows, taken, self._sequence)
         later: list[ParkedRow] = []
         if most == 0:
             rows, later = _up_to_first(rows)
@@ -169,7 +171,6 @@ class Handling:
         settled: list[int] = []
         still: list[tuple[int, str, str]] = []
         stuck: dict[tuple[str, str], str] = {}
-        awaited = _sequences_ahead(rows, taken, self._sequence)
         for row in rows:
             one = taken[row.id]
             stream = one.stream

@@ -1,6 +1,7 @@
 """What a service is made of: the topics it reads, who decides, which rounds it runs and which pages it shows."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
@@ -46,6 +47,10 @@ class Known:
         for name in _parts(type(self)):
             if news := getattr(changes, name):
                 cast("dict[str, object]", getattr(self, name)).update(news)
+
+    def copied(self) -> Self:
+        """Another instance with the same states, which may grow while this one stays as it is."""
+        return type(self)(**{name: copy(getattr(self, name)) for name in _parts(type(self))})
 
 
 @cache
