@@ -22,7 +22,8 @@ _SESSION: Final = {
     # A worker that freezes inside a transaction holds up the new owner of its partitions for so long.
     "idle_in_transaction_session_timeout": "10s",
     "lock_timeout": "10s",
-    "statement_timeout": "60s",
+    # Also how long a process that is frozen in the midst of a COPY can keep its locks from a new owner.
+    "statement_timeout": "15s",
     "timezone": "UTC",
     "jit": "off",
 }
