@@ -15,11 +15,11 @@ import typer
 from schemas.envelope import Envelope, consequence_id
 from schemas.topics import SUBMISSIONS
 from services.console import wire
-from services.console.population import PROGRAMME_OFFICE
 from services.console.screen import say
 from services.console.story import told_of
 from services.console.surroundings import Stack, here
 from services.console.trouble import Trouble
+from services.console.world.population import PROGRAMME_OFFICE
 
 _SOURCE: Final = "/fieldbridge/console/answer"
 _LOOK_SECONDS: Final = 0.2

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final
 import typer
 
 from schemas.topics import SUBMISSIONS
-from services.console.accounting import Account, Acknowledged, Check, audit
-from services.console.books import read_books
+from services.console.checker.accounting import Account, Acknowledged, Check, audit
+from services.console.checker.books import read_books
 from services.console.screen import AsJson, out, say, show_json, table
 from services.console.surroundings import Stack, here
 from services.console.trouble import Trouble

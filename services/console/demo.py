@@ -10,12 +10,12 @@ from typing import Annotated, Any, Final
 import typer
 
 from services.console import checking, registry, simulate
-from services.console.accounting import Account
-from services.console.outside import Step
+from services.console.checker.accounting import Account
 from services.console.screen import AsJson, out, say, show_json, table
 from services.console.stack import addresses, bring_up, take_down
 from services.console.surroundings import Stack, Surroundings, here
 from services.console.trouble import Trouble
+from services.console.world.answering import Step
 
 _REST_SECONDS: Final = 60.0
 _RATE: Final = 50.0

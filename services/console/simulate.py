@@ -12,14 +12,14 @@ from typing import Annotated, Any, Final
 import typer
 from rich.table import Table
 
-from services.console.asking import Asking, Burst
-from services.console.outside import Step, World
-from services.console.population import Agency, roster
 from services.console.screen import AsJson, Progress, out, progress, say, show_json, table
-from services.console.simulation import Simulation, Tally, running
 from services.console.sql import asking
 from services.console.surroundings import Stack, here
 from services.console.trouble import Trouble
+from services.console.world.answering import Step, World
+from services.console.world.asking import Asking, Burst
+from services.console.world.population import Agency, roster
+from services.console.world.simulation import Simulation, Tally, running
 
 _ROSTER_SECONDS: Final = 60.0
 _BAR: Final = 40

@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from schemas.envelope import Envelope
-from services.console.population import Agency
 from services.console.wire import LogRecord
+from services.console.world.population import Agency
 
 TODAY = date(2026, 11, 24)
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)

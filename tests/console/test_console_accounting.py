@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.topics import TOPICS
-from services.console.accounting import Account, Acknowledged, audit
-from services.console.books import Booking, Books, Position
+from services.console.checker.accounting import Account, Acknowledged, audit
+from services.console.checker.books import Booking, Books, Position
+from services.console.checker.lives import Life
 from services.console.contract import BODIES
-from services.console.lives import Life
 from services.console.wire import LogRecord
 from tests.console.console_world import (
     NOON,

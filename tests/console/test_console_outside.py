@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.submissions import BODIES
-from services.console.asking import UNKNOWN_ORI, Asking, Burst, Kind, Leaves
-from services.console.outside import Step, World
-from services.console.population import TOPIC_WEIGHTS, Agency, Message, roster
+from services.console.world.answering import Step, World
+from services.console.world.asking import UNKNOWN_ORI, Asking, Burst, Kind, Leaves
+from services.console.world.population import TOPIC_WEIGHTS, Agency, Message, roster
 from tests.console.console_world import (
     AGENCIES,
     TODAY,

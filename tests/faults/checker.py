@@ -13,8 +13,8 @@ from schemas import submissions
 from schemas.envelope import NotAnEvent, read
 from schemas.topics import ENGAGEMENTS, MATCHES, REQUESTS, SERVICES, TOPICS
 from services.console import wire
-from services.console.accounting import audit
-from services.console.books import Books, read_books
+from services.console.checker.accounting import audit
+from services.console.checker.books import Books, read_books
 from services.console.checking import read_ledger
 from services.console.sql import Asked, ask, ask_each
 from services.console.surroundings import Stack

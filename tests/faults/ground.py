@@ -15,14 +15,14 @@ import psutil
 
 from deploy.local import servers
 from schemas.topics import SERVICES
-from services.console.asking import Asking
-from services.console.outside import World
-from services.console.population import Agency, roster
 from services.console.registry import SAMPLE, bring_in, read_list
 from services.console.simulate import registry
-from services.console.simulation import Simulation, running
 from services.console.stack import bring_up, find, standing, take_down
 from services.console.surroundings import Stack, Surroundings, read_record
+from services.console.world.answering import World
+from services.console.world.asking import Asking
+from services.console.world.population import Agency, roster
+from services.console.world.simulation import Simulation, running
 
 SEED: Final = 2017
 EXPERTS: Final = 70

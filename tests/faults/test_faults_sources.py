@@ -10,9 +10,9 @@ from typing import NamedTuple
 from schemas.envelope import Envelope, Header
 from schemas.topics import ENGAGEMENTS, MATCHES, REQUESTS, ROSTER, SUBMISSIONS, TOPICS, Topic
 from services.console import wire
-from services.console.population import Message
 from services.console.simulate import registry
-from services.console.simulation import running
+from services.console.world.population import Message
+from services.console.world.simulation import running
 from tests.faults.checker import findings, parked
 from tests.faults.ground import SEED, Ground, traffic, world
 

@@ -18,9 +18,9 @@ from schemas.body import parse
 from schemas.envelope import Envelope, NotAnEvent, read
 from schemas.topics import DEAD_SUFFIX, RECEIPTS, REQUESTS, ROSTER, SUBMISSIONS, TOPICS
 from services.console import wire
+from services.console.checker.lives import Life
+from services.console.checker.roster import Roster
 from services.console.contract import BODIES
-from services.console.lives import Life
-from services.console.roster import Roster
 from services.console.sql import Asked, ask, ask_each
 from services.console.surroundings import Stack
 

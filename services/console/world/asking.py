@@ -9,7 +9,7 @@ from random import Random
 from typing import Any, Final
 
 from schemas.vocabulary import AgencyType, Urgency
-from services.console.population import MODES, TOPIC_WEIGHTS, Agency
+from services.console.world.population import MODES, TOPIC_WEIGHTS, Agency
 
 UNKNOWN_ORI: Final = "ZZ0000000"
 UNKNOWN_TOPIC: Final = "drone-programmes"

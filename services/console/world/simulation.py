@@ -16,10 +16,10 @@ from typing import IO, Any, Final
 from schemas.envelope import Envelope
 from schemas.topics import ENGAGEMENTS, MATCHES, RECEIPTS, REQUESTS, SUBMISSIONS
 from services.console import wire
-from services.console.outside import Step, World
-from services.console.population import Message
 from services.console.surroundings import Stack
 from services.console.trouble import Trouble
+from services.console.world.answering import Step, World
+from services.console.world.population import Message
 
 HEARD: Final = (RECEIPTS.name, REQUESTS.name, MATCHES.name, ENGAGEMENTS.name)
 

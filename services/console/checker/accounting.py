@@ -10,8 +10,8 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from schemas.topics import DEAD_SUFFIX, RECEIPTS, REQUESTS, SUBMISSIONS, TOPICS
-from services.console.books import Books, MessageId, Position
-from services.console.lives import TRIAGED
+from services.console.checker.books import Books, MessageId, Position
+from services.console.checker.lives import TRIAGED
 
 _DEAD: Final = SUBMISSIONS.name + DEAD_SUFFIX
 _CLOSED_FOR_INTAKE: Final = frozenset({"declined", "referred_out", "withdrawn", "cancelled", "closed", "on_hold"})

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from typing import Any, Final, NamedTuple
 
 from schemas.vocabulary import WAIVABLE
-from services.console.lives import Life, Match
+from services.console.checker.lives import Life, Match
 
 _COOLING_OFF: Final = timedelta(days=3 * 365 - 5)
 """Employment ends being a conflict after three years; the checker leaves days at the edge to the rule's own reading."""

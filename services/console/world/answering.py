@@ -11,8 +11,8 @@ from enum import StrEnum
 from random import Random
 from typing import Any, Final
 
-from services.console.asking import Asking, Draft, Kind, Leaves
-from services.console.population import (
+from services.console.world.asking import Asking, Draft, Kind, Leaves
+from services.console.world.population import (
     PROGRAMME_OFFICE,
     Message,
     agency_source,
