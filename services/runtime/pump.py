@@ -9,6 +9,7 @@ from typing import Final
 
 from services.runtime import inbox, kafka
 from services.runtime.database import Failure, Pool, meaning
+from services.runtime.failpoints import armed
 from services.runtime.handling import Handling, Taken
 from services.runtime.health import Halted, Health
 from services.runtime.inbox import Claim, Slot
@@ -50,7 +51,8 @@ class Pump(Supervised):
         self._health = health
         self._committed = committed
         """Called after each commit with the topics that were read."""
-        self._transactions = Transactions(pool, handling, metrics, health, self.rest)
+        self._reach = armed(settings.failpoints)
+        self._transactions = Transactions(pool, handling, metrics, health, self.rest, self._reach)
         self._topics = {settings.topic(reads.topic.name): reads.topic.name for reads in handling.service.reads}
         self._claims: dict[Slot, Claim] = {}
         self._unclaimed: set[TopicPartition] = set()
@@ -279,7 +281,9 @@ class Pump(Supervised):
         offsets = {self._partition(slot): claim.next_offset for slot, claim in self._claims.items()}
         try:
             async with asyncio.timeout(_LONGEST_HINT_SECONDS):
+                self._reach("before_hint")
                 await consumer.commit(offsets)
+                self._reach("after_hint")
             self._health.kafka_here()
         except TimeoutError:
             self._health.kafka_away("a commit of offsets stayed without an answer")

@@ -8,6 +8,7 @@ from services.runtime.database import Failure, Pool, meaning
 from services.runtime.handling import Handling
 from services.runtime.health import Health
 from services.runtime.logs import describe, logger
+from services.runtime.redriving import Redriving
 from services.runtime.supervision import Supervised, task
 
 _LOOK_EVERY_SECONDS: Final = 0.5
@@ -23,20 +24,20 @@ class Redriver(Supervised):
         self, handling: Handling, pool: Pool, health: Health, committed: Callable[[frozenset[str]], None]
     ) -> None:
         super().__init__()
-        self._handling = handling
+        self._redriving = Redriving(handling)
+        self._topics = frozenset(reads.topic.name for reads in handling.service.reads)
         self._pool = pool
         self._health = health
         self._committed = committed
 
     @task
     async def _run(self) -> None:
-        topics = frozenset(reads.topic.name for reads in self._handling.service.reads)
         most = _KEYS_AT_A_TIME
         while not self.should_stop:
             self._health.beat("redriver")
             try:
                 if await self._once(most):
-                    self._committed(topics)
+                    self._committed(self._topics)
                     most = min(_KEYS_AT_A_TIME, most * 2 + 1)
                     continue
             except Exception as error:
@@ -52,14 +53,14 @@ class Redriver(Supervised):
         async with self._pool.transaction() as db:
             if not await db.fetchval("SELECT EXISTS (SELECT FROM runtime.parked WHERE state <> 'parked')"):
                 return False
-            done = await self._handling.redrive(db, datetime.now(UTC), most)
+            done = await self._redriving.redrive(db, datetime.now(UTC), most)
         log.info("parked events handled again", settled=done.settled, still_parked=done.still_parked)
         return True
 
     async def _refuse_first(self, error: Exception) -> None:
         try:
             async with self._pool.transaction() as db:
-                await self._handling.refuse_first(db, f"loading or saving: {describe(error)}")
+                await self._redriving.refuse_first(db, f"loading or saving: {describe(error)}")
         except Exception as failed:
             log.warning("event not parked again", error=describe(failed))
             await self.sleep(_LOOK_EVERY_SECONDS)

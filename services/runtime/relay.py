@@ -12,6 +12,7 @@ from typing import Final
 
 from services.runtime import kafka
 from services.runtime.database import Failure, Pool, Row, meaning
+from services.runtime.failpoints import armed
 from services.runtime.health import Health
 from services.runtime.kafka import KafkaError, Producer
 from services.runtime.logs import describe, logger
@@ -70,6 +71,7 @@ class Relay(Supervised):
     ) -> None:
         super().__init__()
         self._settings = settings
+        self._reach = armed(settings.failpoints)
         self._worker = worker
         self._service = service
         self._pool = pool
@@ -123,8 +125,10 @@ class Relay(Supervised):
         if not rows:
             return False
         await self._send(rows)
+        self._reach("after_publish")
         async with self._pool.connection() as db:
             fence = await db.fetchval(_DELETE, self._epoch, self._settings.lease_seconds, [row["id"] for row in rows])
+        self._reach("after_delete")
         self._lost() if fence is None else self._held()
         self._health.database_here()
         return True

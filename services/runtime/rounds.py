@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from services.runtime import inbox, outbox
 from services.runtime.database import Database, Failure, Pool, meaning
+from services.runtime.failpoints import Reach
 from services.runtime.health import Health
 from services.runtime.logs import describe, logger
 from services.runtime.metrics import Metrics
@@ -39,6 +40,7 @@ class Rounds(Supervised):
         relay: Relay,
         metrics: Metrics,
         health: Health,
+        reach: Reach,
     ) -> None:
         super().__init__()
         self._service = service
@@ -47,6 +49,7 @@ class Rounds(Supervised):
         self._relay = relay
         self._metrics = metrics
         self._health = health
+        self._reach = reach
 
     def handled(self, topics: frozenset[str]) -> None:
         """Events of these topics were handled."""
@@ -97,6 +100,7 @@ class Rounds(Supervised):
                 return True
             if self._round.size is not None:
                 self._metrics.round_size.labels(name).set(self._round.size(known))
+            self._reach("in_round")
             changes, facts = await asyncio.to_thread(self._round.decide, known, now)
             await self._round.save(db, changes)
             await self._publish(db, facts, f"round:{name}:{run}", now)

@@ -5,8 +5,10 @@ import socket
 from collections.abc import Mapping
 from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.runtime.failpoints import checked
 
 
 class BadSetting(Exception):
@@ -38,6 +40,8 @@ class Settings(BaseSettings):
     """After how many events parked in a row, none handled between, the service stops reading."""
     replication_factor: Annotated[int, Field(ge=1, le=10)] = 1
     """Replicas of topics that the service creates."""
+    failpoints: Annotated[str, AfterValidator(checked)] = ""
+    """For fault campaigns only: where the process is to end, stop or hang; see services/runtime/failpoints.py."""
     log_level: Annotated[str, StringConstraints(pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
     log_format: Annotated[str, StringConstraints(pattern=r"^(json|console)$")] = "json"
 

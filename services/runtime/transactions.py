@@ -10,6 +10,7 @@ from typing import Final
 
 from services.runtime import inbox, parking
 from services.runtime.database import Failure, Pool, meaning
+from services.runtime.failpoints import Reach, unarmed
 from services.runtime.handling import Handled, Handling, Taken
 from services.runtime.health import Health
 from services.runtime.inbox import Claim, Slot, Tally
@@ -66,11 +67,13 @@ class Transactions:
         metrics: Metrics,
         health: Health,
         rest: Callable[[float], Awaitable[None]],
+        reach: Reach = unarmed,
     ) -> None:
         self._pool = pool
         self._handling = handling
         self._metrics = metrics
         self._health = health
+        self._reach = reach
         self._rest = rest
         """Waits so many seconds; raises where the worker is to stop, which leaves the slice to the next owner."""
         self.parked_in_a_row = 0
@@ -142,6 +145,8 @@ class Transactions:
             await inbox.move_positions(
                 db, {slot: (end, handled.tallies.get(slot, Tally())) for slot, (_, end) in batch.spans.items()}
             )
+            self._reach("before_commit")
+        self._reach("after_commit")
         self._count(handled, monotonic() - began, len(batch.taken))
         return set()
 

@@ -19,6 +19,7 @@ from mode.types import ServiceT
 
 from services.runtime import kafka, logs
 from services.runtime.database import Failure, Pool, UnusableDatabase, address, meaning
+from services.runtime.failpoints import armed
 from services.runtime.handling import Handling
 from services.runtime.health import Health
 from services.runtime.kafka import UnusableKafka
@@ -73,7 +74,7 @@ class Host(Supervised):
         self.health = Health()
         self.metrics = Metrics(service.name)
         self.pool = Pool(settings.database, settings.pool_connections)
-        self.handling = Handling(service)
+        self.handling = Handling(service, armed(settings.failpoints))
         self.end_worker: Callable[[], None] = lambda: None
         self.unusable: Exception | None = None
 
@@ -85,7 +86,7 @@ class Host(Supervised):
         worker = worker_name(self._service.name)
         relay = Relay(self._settings, worker, self._service.name, self.pool, self.metrics, self.health)
         rounds = [
-            Rounds(self._service, round_, self.pool, relay, self.metrics, self.health)
+            Rounds(self._service, round_, self.pool, relay, self.metrics, self.health, armed(self._settings.failpoints))
             for round_ in self._service.rounds
         ]
 
