@@ -71,7 +71,7 @@ _AGENCY_COLUMNS: Final = (
 )
 _AGENCIES: Final = f"""
 SELECT {_AGENCY_COLUMNS} FROM agency
-WHERE ori = ANY($1) OR ori IN (SELECT ori FROM request WHERE id = ANY($2))
+WHERE ori IN (SELECT unnest($1::text[]) UNION SELECT ori FROM request WHERE id = ANY($2))
 ORDER BY ori FOR NO KEY UPDATE
 """
 _OPEN_TOPICS: Final = "SELECT ori, topic, request_id FROM open_topic WHERE ori = ANY($1)"

@@ -158,6 +158,16 @@ def _reason(error: BaseException) -> str:
     return f"{text}."
 
 
+class _Session(asyncpg.Connection):
+    """A connection that keeps its session as it is: nothing here changes it outside a transaction.
+
+    asyncpg's own reset at each return to the pool would cost a round trip to the server a batch, or several.
+    """
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
 class Pool:
     """Connections to one service's database, few and counted."""
 
@@ -175,6 +185,7 @@ class Pool:
                     self.url,
                     min_size=1,
                     max_size=self._most,
+                    connection_class=_Session,
                     server_settings=_SESSION,
                     timeout=10,
                     command_timeout=_LONGEST_ANSWER_SECONDS,

@@ -20,7 +20,8 @@ POINTS: Final = (
     "in_round",
     "in_decision",
 )
-BLOCKED_SECONDS: Final = 20.0
+BLOCKED_SECONDS: Final = 30.0
+"""How long `block` holds the event loop up: longer than the watchdog waits by default."""
 
 
 class Injected(Exception):

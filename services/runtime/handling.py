@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from schemas.envelope import Envelope, NotAnEvent, read
-from services.runtime import inbox, outbox, parking
+from services.runtime import outbox, parking
 from services.runtime.database import Database
 from services.runtime.failpoints import Reach, unarmed
-from services.runtime.inbox import Slot, Stream, Tally
+from services.runtime.inbox import Slot, Standing, Stream, Tally
 from services.runtime.logs import describe
 from services.runtime.parking import Parked
 from services.runtime.rawrecords import any_stray_bytes
@@ -63,6 +63,10 @@ class Handled:
     tallies: dict[Slot, Tally]
     facts: list[FactBody]
     parked: list[Parked]
+    moved: dict[tuple[str, str], Stream]
+    """How far each key has been handled now."""
+    sealed: list[outbox.Sealed]
+    """The facts as they go out."""
     latencies: dict[str, list[float]]
     """By topic, the age in seconds of each event applied."""
 
@@ -94,15 +98,18 @@ class Handling:
         except Exception as error:
             return Taken(record, key, envelope, unreadable=f"the body breaks its schema: {describe(error)}")
 
-    async def handle(self, db: Database, taken: Sequence[Taken], now: datetime, refuse: str | None = None) -> Handled:
-        """Handles records in their order and writes everything that follows, positions apart.
+    def messages(self, taken: Sequence[Taken]) -> list[tuple[str, str]]:
+        """Source and id of what is known by them alone."""
+        return [(one.envelope.source, one.envelope.id) for one in taken if one.envelope and not self.sequenced(one)]
+
+    async def handle(
+        self, db: Database, taken: Sequence[Taken], standing: Standing, now: datetime, refuse: str | None = None
+    ) -> Handled:
+        """Handles records in their order and saves the state that follows; the caller writes what else is returned.
 
         With `refuse`, no decision is made: every event that would be decided is parked with this detail instead.
         """
-        streams = await inbox.streams(db, (one.stream for one in taken if one.stream is not None))
-        fresh = await inbox.remember_messages(
-            db, [(one.envelope.source, one.envelope.id) for one in taken if one.envelope and not self.sequenced(one)]
-        )
+        streams, fresh = standing.streams, standing.fresh
         events = [
             self.event(one, one.envelope, now)
             for one in taken
@@ -137,10 +144,10 @@ class Handling:
                 self._block(one, kind, streams, done)
                 parked.append(Parked(one.record, one.key, REASONS[kind], clean(detail)))
                 tally.parked += 1
-        await self.write(db, done, now)
+        sealed = await self.save(db, done, now)
         await parking.park(db, parked, self.service.name)
         await parking.release_gaps(db, filled)
-        return Handled(dict(tallies), [fact.body for fact in done.facts], parked, latencies)
+        return Handled(dict(tallies), [fact.body for fact in done.facts], parked, done.moved, sealed, latencies)
 
     def sequence(self, one: Taken) -> int | None:
         """The sequence that orders the events of a key; None where the topic has none, whatever its sources say."""
@@ -232,11 +239,11 @@ class Handling:
             return one.envelope is not None
         return kind in ("refuse", "behind")
 
-    async def write(self, db: Database, done: Consequences, now: datetime) -> None:
+    async def save(self, db: Database, done: Consequences, now: datetime) -> list[outbox.Sealed]:
+        """Saves the state; returns the facts that follow, sealed."""
         if done.changes is not None:
             await self.service.decider.save(db, done.changes)
-        await outbox.publish(db, self.source, done.facts, now)
-        await inbox.remember_streams(db, done.moved)
+        return await outbox.seal(db, self.source, done.facts, now)
 
 
 REASONS: Final = {

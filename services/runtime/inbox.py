@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.runtime.database import Contention, Database
+from services.runtime.outbox import Sealed
 
 Slot = tuple[str, int]
 """A partition: topic and number."""
@@ -22,25 +23,63 @@ ON CONFLICT (topic, "partition") DO UPDATE SET epoch = known.epoch + 1, owner = 
 RETURNING topic, "partition", next_offset, epoch
 """
 
-_LOCK_POSITIONS: Final = """
-SELECT known.topic, known."partition", known.next_offset, known.epoch
-FROM runtime.consumer_position AS known
-JOIN unnest($1::text[], $2::int[]) AS given (topic, number) ON known.topic = given.topic AND known."partition" = number
-ORDER BY known.topic, known."partition"
-FOR NO KEY UPDATE OF known
+_TAKE_UP: Final = """
+WITH "position" AS (
+    SELECT known.topic, known."partition", known.next_offset, known.epoch
+    FROM runtime.consumer_position AS known
+    JOIN unnest($1::text[], $2::int[]) AS given (topic, number)
+        ON known.topic = given.topic AND known."partition" = number
+    ORDER BY known.topic, known."partition"
+    FOR NO KEY UPDATE OF known
+), stream AS (
+    SELECT known.topic, known.key, known.sequence, known.blocked
+    FROM runtime.stream_seen AS known
+    JOIN unnest($3::text[], $4::text[]) AS given (topic, key) USING (topic, key)
+    ORDER BY known.topic, known.key
+    FOR NO KEY UPDATE OF known
+), message AS (
+    INSERT INTO runtime.message_seen (source, id)
+    SELECT source, id FROM unnest($5::text[], $6::text[]) AS given (source, id) ORDER BY source, id
+    ON CONFLICT DO NOTHING
+    RETURNING source, id
+)
+SELECT 'position' AS what, topic, NULL AS key, "partition"::bigint AS number, next_offset, epoch, NULL AS blocked
+FROM "position"
+UNION ALL SELECT 'stream', topic, key, sequence, NULL, NULL, blocked FROM stream
+UNION ALL SELECT 'message', source, id, NULL, NULL, NULL, NULL FROM message
 """
 
-_MOVE: Final = """
-UPDATE runtime.consumer_position AS known
-SET next_offset = given.next_offset, applied = known.applied + given.applied,
-    duplicate = known.duplicate + given.duplicate, parked = known.parked + given.parked,
-    ignored = known.ignored + given.ignored,
-    absent = known.absent + (given.next_offset - known.next_offset
-        - given.applied - given.duplicate - given.parked - given.ignored),
-    moved_at = clock_timestamp()
-FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
-    AS given (topic, number, next_offset, applied, duplicate, parked, ignored)
-WHERE known.topic = given.topic AND known."partition" = given.number
+_MOVE_ON: Final = """
+WITH "position" AS (
+    UPDATE runtime.consumer_position AS known
+    SET next_offset = given.next_offset, applied = known.applied + given.applied,
+        duplicate = known.duplicate + given.duplicate, parked = known.parked + given.parked,
+        ignored = known.ignored + given.ignored,
+        absent = known.absent + (given.next_offset - known.next_offset
+            - given.applied - given.duplicate - given.parked - given.ignored),
+        moved_at = clock_timestamp()
+    FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
+        AS given (topic, number, next_offset, applied, duplicate, parked, ignored)
+    WHERE known.topic = given.topic AND known."partition" = given.number
+), stream AS (
+    INSERT INTO runtime.stream_seen AS known (topic, key, sequence, blocked, traceparent)
+    SELECT topic, key, sequence, blocked, traceparent
+    FROM unnest($8::text[], $9::text[], $10::bigint[], $11::text[], $12::text[])
+        AS given (topic, key, sequence, blocked, traceparent)
+    ORDER BY topic, key
+    ON CONFLICT (topic, key) DO UPDATE
+    SET sequence = excluded.sequence, blocked = excluded.blocked,
+        traceparent = coalesce(excluded.traceparent, known.traceparent)
+    WHERE known.sequence <= excluded.sequence
+    RETURNING 1
+), fact AS (
+    INSERT INTO runtime.outbox (topic, key, headers, value)
+    SELECT topic, key, headers, value
+    FROM unnest($13::text[], $14::bytea[], $15::bytea[], $16::bytea[]) WITH ORDINALITY
+        AS given (topic, key, headers, value, nth)
+    ORDER BY nth
+)
+SELECT count(*) FROM stream
 """
 
 _SEEN: Final = """
@@ -49,18 +88,6 @@ FROM runtime.stream_seen AS known
 JOIN unnest($1::text[], $2::text[]) AS given (topic, key) USING (topic, key)
 ORDER BY known.topic, known.key
 FOR NO KEY UPDATE OF known
-"""
-
-_REMEMBER_STREAMS: Final = """
-INSERT INTO runtime.stream_seen AS known (topic, key, sequence, blocked, traceparent)
-SELECT topic, key, sequence, blocked, traceparent
-FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[])
-    AS given (topic, key, sequence, blocked, traceparent)
-ORDER BY topic, key
-ON CONFLICT (topic, key) DO UPDATE
-SET sequence = excluded.sequence, blocked = excluded.blocked,
-    traceparent = coalesce(excluded.traceparent, known.traceparent)
-WHERE known.sequence <= excluded.sequence
 """
 
 _HOLD_STREAMS: Final = """
@@ -73,13 +100,6 @@ _TRACES: Final = """
 SELECT DISTINCT ON (key) key, traceparent FROM runtime.stream_seen
 WHERE topic = ANY($1) AND key = ANY($2) AND traceparent IS NOT NULL
 ORDER BY key, topic DESC
-"""
-
-_REMEMBER_MESSAGES: Final = """
-INSERT INTO runtime.message_seen (source, id)
-SELECT source, id FROM unnest($1::text[], $2::text[]) AS given (source, id) ORDER BY source, id
-ON CONFLICT DO NOTHING
-RETURNING source, id
 """
 
 
@@ -110,6 +130,16 @@ class Stream:
     traceparent: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is known of a slice's records before they are handled."""
+
+    positions: Mapping[Slot, Claim]
+    streams: dict[tuple[str, str], Stream]
+    fresh: set[tuple[str, str]]
+    """Source and id of the messages not seen before."""
+
+
 async def claim(db: Database, owner: str, log_starts: Mapping[Slot, int]) -> dict[Slot, Claim]:
     """Takes positions over from whoever held them; a partition never read before starts where its log starts."""
     rows = await db.fetch(
@@ -122,18 +152,49 @@ async def claim(db: Database, owner: str, log_starts: Mapping[Slot, int]) -> dic
     return {(row["topic"], row["partition"]): Claim(row["next_offset"], row["epoch"]) for row in rows}
 
 
-async def lock_positions(db: Database, slots: Iterable[Slot]) -> dict[Slot, Claim]:
-    """The positions as they stand, locked until the transaction ends."""
-    wanted = list(slots)
-    rows = await db.fetch(_LOCK_POSITIONS, [topic for topic, _ in wanted], [number for _, number in wanted])
-    return {(row["topic"], row["partition"]): Claim(row["next_offset"], row["epoch"]) for row in rows}
+async def take_up(
+    db: Database, slots: Iterable[Slot], keys: Iterable[tuple[str, str]], messages: Iterable[tuple[str, str]]
+) -> Standing:
+    """Locks the positions of a slice and the streams of its keys, and remembers its messages by source and id.
+
+    All in one statement, since every batch begins with it. Whoever finds the position in other hands rolls back.
+    """
+    positions, streams, ids = list(slots), sorted(set(keys)), sorted(set(messages))
+    rows = await db.fetch(
+        _TAKE_UP,
+        [topic for topic, _ in positions],
+        [number for _, number in positions],
+        [topic for topic, _ in streams],
+        [key for _, key in streams],
+        [source for source, _ in ids],
+        [message_id for _, message_id in ids],
+    )
+    known: dict[Slot, Claim] = {}
+    seen: dict[tuple[str, str], Stream] = {}
+    fresh: set[tuple[str, str]] = set()
+    for what, topic, key, number, next_offset, epoch, blocked in (tuple(row.values()) for row in rows):
+        if what == "position":
+            known[topic, number] = Claim(next_offset, epoch)
+        elif what == "stream":
+            seen[topic, key] = Stream(number, blocked)
+        else:
+            fresh.add((topic, key))
+    return Standing(known, seen, fresh)
 
 
-async def move_positions(db: Database, moves: Mapping[Slot, tuple[int, Tally]]) -> None:
-    """Sets the next offset of each slice and adds up what became of its records."""
+async def move_on(
+    db: Database,
+    moves: Mapping[Slot, tuple[int, Tally]],
+    moved: Mapping[tuple[str, str], Stream],
+    sealed: Sequence[Sealed],
+) -> None:
+    """Writes in one statement what every batch ends with: positions and tallies, streams, and facts on their way out.
+
+    Raises Contention where a stream has been handled further meanwhile.
+    """
     tallies = [tally for _, tally in moves.values()]
-    await db.execute(
-        _MOVE,
+    written = await db.fetchval(
+        _MOVE_ON,
         [topic for topic, _ in moves],
         [number for _, number in moves],
         [next_offset for next_offset, _ in moves.values()],
@@ -141,7 +202,18 @@ async def move_positions(db: Database, moves: Mapping[Slot, tuple[int, Tally]]) 
         [tally.duplicate for tally in tallies],
         [tally.parked for tally in tallies],
         [tally.ignored for tally in tallies],
+        [topic for topic, _ in moved],
+        [key for _, key in moved],
+        [stream.sequence for stream in moved.values()],
+        [stream.blocked for stream in moved.values()],
+        [stream.traceparent for stream in moved.values()],
+        [topic for topic, _, _, _ in sealed],
+        [key for _, key, _, _ in sealed],
+        [headers for _, _, headers, _ in sealed],
+        [value for _, _, _, value in sealed],
     )
+    if written != len(moved):
+        raise Contention
 
 
 async def streams(db: Database, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Stream]:
@@ -158,36 +230,10 @@ async def hold_streams(db: Database, keys: Iterable[tuple[str, str]]) -> None:
     await streams(db, wanted)
 
 
-async def remember_streams(db: Database, moved: Mapping[tuple[str, str], Stream]) -> None:
-    """Writes how far keys have been handled. Raises Contention where one has been handled further meanwhile."""
-    if moved:
-        done = await db.execute(
-            _REMEMBER_STREAMS,
-            [topic for topic, _ in moved],
-            [key for _, key in moved],
-            [stream.sequence for stream in moved.values()],
-            [stream.blocked for stream in moved.values()],
-            [stream.traceparent for stream in moved.values()],
-        )
-        if int(done.split()[-1]) != len(moved):
-            raise Contention
-
-
 async def traces(db: Database, topics: Iterable[str], keys: Iterable[str]) -> dict[str, str]:
     """The trace that the last event of each key belonged to, for what a round decides about the key."""
     rows = await db.fetch(_TRACES, list(topics), list(keys))
     return {row["key"]: row["traceparent"] for row in rows}
-
-
-async def remember_messages(db: Database, ids: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Remembers messages by source and id; returns those not seen before."""
-    if not ids:
-        return set()
-    distinct = sorted(set(ids))
-    rows = await db.fetch(
-        _REMEMBER_MESSAGES, [source for source, _ in distinct], [message_id for _, message_id in distinct]
-    )
-    return {(row["source"], row["id"]) for row in rows}
 
 
 async def forget(db: Database) -> None:

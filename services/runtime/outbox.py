@@ -23,6 +23,10 @@ RETURNING topic, key, sequence
 """
 
 
+Sealed = tuple[str, bytes | None, bytes, bytes | None]
+"""A record on its way out: topic, key, packed headers, value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Consequence:
     """A fact that follows from a cause. The cause names it, so that the same cause gives the same id."""
@@ -34,12 +38,17 @@ class Consequence:
 
 
 async def publish(db: Database, source: str, consequences: Sequence[Consequence], time: datetime) -> None:
-    """Writes facts to the outbox in their order.
+    """Writes facts to the outbox in their order."""
+    await _write(db, await seal(db, source, consequences, time))
+
+
+async def seal(db: Database, source: str, consequences: Sequence[Consequence], time: datetime) -> list[Sealed]:
+    """Gives facts their ids, sequences and traces, in their order.
 
     The row of each key's sequence is locked before outbox ids are drawn, so that id order is commit order per key.
     """
     if not consequences:
-        return
+        return []
     counts = Counter((one.body.TOPIC, one.body.subject) for one in consequences if one.body.TOPIC in _SEQUENCED)
     upcoming: dict[tuple[str, str], int] = {}
     if counts:
@@ -47,7 +56,7 @@ async def publish(db: Database, source: str, consequences: Sequence[Consequence]
             _NEXT_SEQUENCES, [topic for topic, _ in counts], [key for _, key in counts], list(counts.values())
         )
         upcoming = {(row["topic"], row["key"]): row["sequence"] - counts[row["topic"], row["key"]] + 1 for row in rows}
-    records: list[tuple[str, bytes, bytes, bytes]] = []
+    sealed: list[Sealed] = []
     for one in consequences:
         stream = (one.body.TOPIC, one.body.subject)
         sequence = upcoming.get(stream)
@@ -63,7 +72,7 @@ async def publish(db: Database, source: str, consequences: Sequence[Consequence]
             sequence=sequence,
             traceparent=consequence_traceparent(one.traceparent, event_id),
         )
-        records.append(
+        sealed.append(
             (
                 one.body.TOPIC,
                 one.body.subject.encode(),
@@ -71,7 +80,7 @@ async def publish(db: Database, source: str, consequences: Sequence[Consequence]
                 one.body.model_dump_json().encode(),
             )
         )
-    await _write(db, records)
+    return sealed
 
 
 async def publish_dead(db: Database, dead: Sequence[tuple[Record, str, str]], service: str) -> None:
@@ -99,7 +108,7 @@ async def publish_dead(db: Database, dead: Sequence[tuple[Record, str, str]], se
     )
 
 
-async def _write(db: Database, records: Sequence[tuple[str, bytes | None, bytes, bytes | None]]) -> None:
+async def _write(db: Database, records: Sequence[Sealed]) -> None:
     if records:
         await db.copy_records_to_table(
             "outbox", schema_name="runtime", records=records, columns=("topic", "key", "headers", "value")

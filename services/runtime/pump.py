@@ -1,7 +1,7 @@
 """Moves records from Kafka into the service: reads slices of its partitions and runs each in one transaction."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from time import monotonic
@@ -19,7 +19,7 @@ from services.runtime.metrics import Metrics
 from services.runtime.records import Record
 from services.runtime.settings import Settings
 from services.runtime.supervision import Supervised, task
-from services.runtime.transactions import Slice, Transactions
+from services.runtime.transactions import Committed, Slice, Transactions
 
 _HINT_EVERY_SECONDS: Final = 1.0
 _LONGEST_HINT_SECONDS: Final = 2.0
@@ -40,7 +40,7 @@ class Pump(Supervised):
         pool: Pool,
         metrics: Metrics,
         health: Health,
-        committed: Callable[[frozenset[str]], None],
+        committed: Committed,
     ) -> None:
         super().__init__()
         self._settings = settings
@@ -49,10 +49,8 @@ class Pump(Supervised):
         self._pool = pool
         self._metrics = metrics
         self._health = health
-        self._committed = committed
-        """Called after each commit with the topics that were read."""
         self._reach = armed(settings.failpoints)
-        self._transactions = Transactions(pool, handling, metrics, health, self.rest, self._reach)
+        self._transactions = Transactions(pool, handling, metrics, health, self.rest, committed, self._reach)
         self._topics = {settings.topic(reads.topic.name): reads.topic.name for reads in handling.service.reads}
         self._claims: dict[Slot, Claim] = {}
         self._unclaimed: set[TopicPartition] = set()
@@ -262,7 +260,6 @@ class Pump(Supervised):
         for one in batch.taken:
             self._newest[one.record.topic, one.record.partition] = one.record.recorded_at
         self._moved = monotonic()
-        self._committed(frozenset(topic for topic, _ in batch.spans))
         if self._transactions.parked_in_a_row >= self._settings.parking_limit:
             raise Halted(
                 "parking_limit",

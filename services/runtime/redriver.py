@@ -1,6 +1,5 @@
 """Carries out what an operator marked: redrives or discards parked events, in sequence, while traffic goes on."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -10,6 +9,7 @@ from services.runtime.health import Health
 from services.runtime.logs import describe, logger
 from services.runtime.redriving import Redriving
 from services.runtime.supervision import Supervised, task
+from services.runtime.transactions import Committed
 
 _LOOK_EVERY_SECONDS: Final = 0.5
 _KEYS_AT_A_TIME: Final = 500
@@ -20,9 +20,7 @@ log = logger("redriver")
 class Redriver(Supervised):
     """Looks for marked events and handles them in transactions of their own."""
 
-    def __init__(
-        self, handling: Handling, pool: Pool, health: Health, committed: Callable[[frozenset[str]], None]
-    ) -> None:
+    def __init__(self, handling: Handling, pool: Pool, health: Health, committed: Committed) -> None:
         super().__init__()
         self._redriving = Redriving(handling)
         self._topics = frozenset(reads.topic.name for reads in handling.service.reads)
@@ -37,7 +35,7 @@ class Redriver(Supervised):
             self._health.beat("redriver")
             try:
                 if await self._once(most):
-                    self._committed(self._topics)
+                    self._committed(self._topics, True)
                     most = min(_KEYS_AT_A_TIME, most * 2 + 1)
                     continue
             except Exception as error:

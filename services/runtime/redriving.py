@@ -66,7 +66,7 @@ class Redriving:
             standing = done.moved.get(stream, streams.get(stream, Stream()))
             blocked = stuck.get(stream) or (streams.get(stream, Stream()).blocked if later else None)
             done.moved[stream] = Stream(standing.sequence, blocked)
-        await self._handling.write(db, done, now)
+        await inbox.move_on(db, {}, done.moved, await self._handling.save(db, done, now))
         await parking.settle(db, settled, still)
         await parking.mark_again(db, [row.id for row in later if row.goes_on])
         return Redriven(len(settled), len(still), [fact.body for fact in done.facts])

@@ -26,15 +26,6 @@ _ROWS_AT_A_TIME: Final = 2000
 
 _BYTES_AT_A_TIME: Final = 16 * 1024 * 1024
 
-_NEXT: Final = """
-SELECT id, topic, key, headers, value
-FROM (
-    SELECT *, sum(octet_length(value)) OVER (ORDER BY id) - octet_length(value) AS before
-    FROM (SELECT id, topic, key, headers, value FROM runtime.outbox ORDER BY id LIMIT $1) AS first
-) AS measured
-WHERE before IS NULL OR before < $2
-ORDER BY id
-"""
 _LEAD: Final = """
 INSERT INTO runtime.lease AS known (name, epoch, holder, expires_at)
 VALUES ('relay', 1, $1, clock_timestamp() + make_interval(secs => $2))
@@ -43,21 +34,25 @@ SET epoch = known.epoch + 1, holder = excluded.holder, expires_at = excluded.exp
 WHERE known.expires_at < clock_timestamp()
 RETURNING epoch
 """
-_RENEW: Final = """
-UPDATE runtime.lease SET expires_at = clock_timestamp() + make_interval(secs => $2)
-WHERE name = 'relay' AND epoch = $1
-RETURNING epoch
-"""
-_DELETE: Final = """
+_NEXT: Final = """
 WITH fence AS (
     UPDATE runtime.lease SET expires_at = clock_timestamp() + make_interval(secs => $2)
     WHERE name = 'relay' AND epoch = $1
     RETURNING epoch
 ), deleted AS (
     DELETE FROM runtime.outbox WHERE id = ANY($3) AND EXISTS (SELECT FROM fence)
+), upcoming AS (
+    SELECT *, sum(octet_length(value)) OVER (ORDER BY id) - octet_length(value) AS before
+    FROM (
+        SELECT id, topic, key, headers, value FROM runtime.outbox WHERE id <> ALL($3) ORDER BY id LIMIT $4
+    ) AS first
 )
-SELECT epoch FROM fence
+SELECT lease.epoch, id, topic, key, headers, value
+FROM (SELECT (SELECT epoch FROM fence) AS epoch) AS lease
+LEFT JOIN upcoming ON before IS NULL OR before < $5
+ORDER BY id
 """
+"""Deletes under the fence what was published and says what comes next; one row without an id where nothing does."""
 _RESIGN: Final = "UPDATE runtime.lease SET expires_at = clock_timestamp() WHERE name = 'relay' AND epoch = $1"
 
 log = logger("relay")
@@ -78,7 +73,7 @@ class Relay(Supervised):
         self._metrics = metrics
         self._health = health
         self._epoch: int | None = None
-        self._renewed = 0.0
+        self._asked = 0.0
         self._producer: Producer | None = None
 
     async def on_stop(self) -> None:
@@ -98,7 +93,7 @@ class Relay(Supervised):
         while not self.should_stop:
             self._health.beat("relay")
             try:
-                more = await self._turn()
+                await self._turn()
             except Stopping:
                 raise
             except KafkaError as error:
@@ -112,26 +107,35 @@ class Relay(Supervised):
                     self._health.database_away(describe(error))
                 await self._failed(error)
                 continue
-            if not more:
-                await self.pause(_POLL_SECONDS)
+            await self.pause(_POLL_SECONDS)
 
-    async def _turn(self) -> bool:
-        """Publishes what is there; returns whether more may be."""
-        self._woken.clear()
-        if not await self._lead():
-            return False
+    async def _turn(self) -> None:
+        """Publishes what is there, until nothing is left or another leads."""
+        published: list[int] = []
+        while self._epoch is not None or await self._lead():
+            self._health.beat("relay")
+            self._woken.clear()
+            rows = await self._next(published)
+            if not rows or self.should_stop:
+                return
+            await self._send(rows)
+            self._reach("after_publish")
+            published = [row["id"] for row in rows]
+
+    async def _next(self, published: list[int]) -> Sequence[Row]:
+        """Renews the lease, deletes what was published and returns what is next; nothing where the lease is lost."""
         async with self._pool.connection() as db:
-            rows = await db.fetch(_NEXT, _ROWS_AT_A_TIME, _BYTES_AT_A_TIME)
-        if not rows:
-            return False
-        await self._send(rows)
-        self._reach("after_publish")
-        async with self._pool.connection() as db:
-            fence = await db.fetchval(_DELETE, self._epoch, self._settings.lease_seconds, [row["id"] for row in rows])
-        self._reach("after_delete")
-        self._lost() if fence is None else self._held()
+            rows = await db.fetch(
+                _NEXT, self._epoch, self._settings.lease_seconds, published, _ROWS_AT_A_TIME, _BYTES_AT_A_TIME
+            )
         self._health.database_here()
-        return True
+        if published:
+            self._reach("after_delete")
+        if rows[0]["epoch"] is None:
+            self._lost()
+            return []
+        self._held()
+        return rows if rows[0]["id"] is not None else []
 
     async def _send(self, rows: Sequence[Row]) -> None:
         producer = await self._producing()
@@ -151,27 +155,19 @@ class Relay(Supervised):
             self._metrics.published.labels(topic).inc(count)
 
     async def _lead(self) -> bool:
-        """Whether this process leads, after taking or renewing the lease where that is due."""
-        lease = self._settings.lease_seconds
-        if monotonic() - self._renewed < lease / 3:
-            return self._epoch is not None
-        self._renewed = monotonic()
+        """Whether this process leads now; asks for an expired lease from time to time."""
+        if monotonic() - self._asked < self._settings.lease_seconds / 3:
+            return False
+        self._asked = monotonic()
         async with self._pool.connection() as db:
-            if self._epoch is not None:
-                if await db.fetchval(_RENEW, self._epoch, lease) is None:
-                    self._lost()
-                else:
-                    self._held()
-            if self._epoch is None:
-                self._epoch = await db.fetchval(_LEAD, self._worker, lease)
-                if self._epoch is not None:
-                    self._held()
-                    log.info("leads the relay", epoch=self._epoch)
+            self._epoch = await db.fetchval(_LEAD, self._worker, self._settings.lease_seconds)
         self._health.database_here()
-        return self._epoch is not None
+        if self._epoch is None:
+            return False
+        log.info("leads the relay", epoch=self._epoch)
+        return True
 
     def _held(self) -> None:
-        self._renewed = monotonic()
         self._metrics.relay_leader.set(1)
 
     def _lost(self) -> None:

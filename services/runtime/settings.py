@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     """After how long without a heartbeat Kafka gives a worker's partitions to others."""
     parking_limit: Annotated[int, Field(ge=1)] = 1000
     """After how many events parked in a row, none handled between, the service stops reading."""
+    watchdog_seconds: Annotated[float, Field(ge=1, le=600)] = 15.0
+    """After how long without a turn of its event loop the process ends itself, so that another takes over."""
     replication_factor: Annotated[int, Field(ge=1, le=10)] = 1
     """Replicas of topics that the service creates."""
     failpoints: Annotated[str, AfterValidator(checked)] = ""

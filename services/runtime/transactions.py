@@ -57,6 +57,18 @@ class Slice:
         return Slice(first, spans_first), Slice(second, spans_second)
 
 
+Committed = Callable[[frozenset[str], bool], None]
+"""Called after each commit with the topics that were read, and whether anything is to be published."""
+
+
+class _NothingToDo(Exception):
+    """The slice is not to be handled: these partitions have a newer owner, or its commit had reached the server."""
+
+    def __init__(self, lost: set[Slot]) -> None:
+        super().__init__(lost)
+        self.lost = lost
+
+
 class Transactions:
     """Runs slices in transactions until each is committed, or its position belongs to somebody else."""
 
@@ -67,12 +79,14 @@ class Transactions:
         metrics: Metrics,
         health: Health,
         rest: Callable[[float], Awaitable[None]],
+        committed: Committed,
         reach: Reach = unarmed,
     ) -> None:
         self._pool = pool
         self._handling = handling
         self._metrics = metrics
         self._health = health
+        self._committed = committed
         self._reach = reach
         self._rest = rest
         """Waits so many seconds; raises where the worker is to stop, which leaves the slice to the next owner."""
@@ -86,7 +100,10 @@ class Transactions:
         tries = 0
         while batch.spans:
             try:
-                fenced = await self._try(batch, claims, refuse, tries)
+                await self._try(batch, claims, refuse, tries)
+                fenced: set[Slot] = set()
+            except _NothingToDo as found:
+                fenced = found.lost
             except Exception as error:
                 tries += 1
                 cause = meaning(error)
@@ -120,16 +137,21 @@ class Transactions:
         self._health.beat("pump")
         await self._rest(min(2.0, 0.02 * 2 ** min(tries, 8)) * random.uniform(0.5, 1.0))  # noqa: S311
 
-    async def _try(self, batch: Slice, claims: Mapping[Slot, Claim], refuse: str | None, tries: int) -> set[Slot]:
-        """One transaction. Returns the partitions whose fence did not hold; then nothing was written."""
+    async def _try(self, batch: Slice, claims: Mapping[Slot, Claim], refuse: str | None, tries: int) -> None:
+        """One transaction. Raises _NothingToDo, which rolls it back, where a fence did not hold or all is committed."""
         began = monotonic()
         now = datetime.now(UTC)
         async with self._pool.transaction() as db:
-            standing = await inbox.lock_positions(db, batch.spans)
+            standing = await inbox.take_up(
+                db,
+                batch.spans,
+                (one.stream for one in batch.taken if one.stream is not None),
+                self._handling.messages(batch.taken),
+            )
             lost: set[Slot] = set()
             committed: set[Slot] = set()
             for slot, (start, end) in batch.spans.items():
-                position = standing.get(slot)
+                position = standing.positions.get(slot)
                 if position is None or position.epoch != claims[slot].epoch:
                     lost.add(slot)
                 elif tries and position.next_offset == end:
@@ -137,18 +159,15 @@ class Transactions:
                     committed.add(slot)
                 elif position.next_offset != start:
                     lost.add(slot)
-            if lost:
-                return lost
-            if committed:
-                return set()
-            handled = await self._handling.handle(db, batch.taken, now, refuse)
-            await inbox.move_positions(
-                db, {slot: (end, handled.tallies.get(slot, Tally())) for slot, (_, end) in batch.spans.items()}
-            )
+            if lost or committed:
+                raise _NothingToDo(lost)
+            handled = await self._handling.handle(db, batch.taken, standing, now, refuse)
+            moves = {slot: (end, handled.tallies.get(slot, Tally())) for slot, (_, end) in batch.spans.items()}
+            await inbox.move_on(db, moves, handled.moved, handled.sealed)
             self._reach("before_commit")
         self._reach("after_commit")
+        self._committed(frozenset(topic for topic, _ in batch.spans), bool(handled.sealed or handled.parked))
         self._count(handled, monotonic() - began, len(batch.taken))
-        return set()
 
     def _count(self, handled: Handled, seconds: float, events: int) -> None:
         metrics = self._metrics

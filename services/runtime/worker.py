@@ -34,6 +34,7 @@ from services.runtime.rounds import Rounds
 from services.runtime.service import Service
 from services.runtime.settings import BadSetting, Settings, worker_name
 from services.runtime.supervision import Stopping, Supervised
+from services.runtime.watchdog import Watchdog
 
 _END_AFTER_SECONDS: Final = 2.6
 
@@ -90,8 +91,9 @@ class Host(Supervised):
             for round_ in self._service.rounds
         ]
 
-        def committed(topics: frozenset[str]) -> None:
-            relay.wake()
+        def committed(topics: frozenset[str], anything_to_publish: bool) -> None:
+            if anything_to_publish:
+                relay.wake()
             for one in rounds:
                 one.handled(topics)
 
@@ -208,6 +210,7 @@ def run(service: Service) -> NoReturn:
     host = Host(service, settings)
     worker = _Worker(application(host, service, settings, logging), loop=loop, loglevel=settings.log_level, quiet=True)
     host.end_worker = worker.end
+    Watchdog(host.health, settings.watchdog_seconds).start(loop)
     try:
         worker.execute_from_commandline()
     finally:

@@ -205,9 +205,9 @@ async def test_decisions_may_share_one_value_that_says_nothing_changes(counting:
 async def test_a_key_that_was_handled_further_meanwhile_is_not_set_back(counting: Stage) -> None:
     db = await connect(counting.database)
     stream = ("requests", counting.key())
-    await inbox.remember_streams(db, {stream: Stream(5)})
+    await inbox.move_on(db, {}, {stream: Stream(5)}, [])
     with pytest.raises(Contention):
-        await inbox.remember_streams(db, {stream: Stream(4)})
+        await inbox.move_on(db, {}, {stream: Stream(4)}, [])
     assert await inbox.streams(db, [stream]) == {stream: Stream(5)}
     await db.close()
 
