@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, assert_never
 
 from pydantic import TypeAdapter
@@ -130,11 +131,14 @@ def _match(row: Row) -> Match:
     )
 
 
+@lru_cache(maxsize=20_000)
+def _expert(state: str) -> Expert:
+    """An expert from what is stored of them. Remembered: every round reads the whole roster, which seldom changes."""
+    return _EXPERT.validate_json(state)
+
+
 def _experts(rows: Sequence[Row]) -> dict[ExpertId, Expert]:
-    return {
-        row["id"]: replace(_EXPERT.validate_json(row["state"]), changed=row["changed"], version=row["version"])
-        for row in rows
-    }
+    return {row["id"]: replace(_expert(row["state"]), changed=row["changed"], version=row["version"]) for row in rows}
 
 
 def _partners(rows: Sequence[Row]) -> dict[PartnerId, Partner]:

@@ -64,12 +64,12 @@ class Ground:
             body["reason"] = "The topic is not offered."
         self.append("receipts", SOURCE, event_type, body, event_id=receipt or f"receipt of {message_id}")
 
-    def tell(self, *facts: Fact) -> None:
+    def tell(self, *facts: Fact, time: datetime = NOON) -> None:
         """Publishes facts, each with the next sequence of its key."""
         for topic, event_type, body in facts:
             key = body.get("request_id") or body.get("expert_id") or body.get("partner_id") or body["conflict_id"]
             so_far = {one.headers for one in map(_named, self.records) if (one.topic, one.key) == (topic, key)}
-            self.append(topic, key, event_type, body, sequence=len(so_far) + 1)
+            self.append(topic, key, event_type, body, sequence=len(so_far) + 1, time=time)
 
     def books(self) -> Books:
         """The books of these logs, with the tables that belong to them."""
@@ -364,6 +364,22 @@ def test_sessions_that_follow_on_one_another_are_no_finding(ground: Ground) -> N
     assert ground.findings() == []
 
 
+@pytest.mark.parametrize(("planned_at", "twice"), [(NOON, True), (NOON + timedelta(hours=2), False)])
+def test_a_plan_that_is_over_counts_where_it_stood_at_the_same_time_as_another(
+    ground: Ground, planned_at: datetime, twice: bool
+) -> None:
+    for nth in (4, 5):
+        ground.submit(f"s{nth}", f"R{nth}")
+        ground.answer(f"s{nth}")
+        ground.tell(accepted(f"R{nth}", f"TX000000{nth}"))
+    ground.tell(proposed("R4", "E2"), matched("R4", "E2"), planned("R4", [session("R4/s1.1", "E2", 7)]))
+    ground.tell(closed("R4", "completed"), time=NOON + timedelta(hours=1))
+    ground.tell(proposed("R5", "E2"), matched("R5", "E2"))
+    ground.tell(planned("R5", [session("R5/s1.1", "E2", 7)]), time=planned_at)
+    found = [finding for finding in ground.findings() if "nobody is booked twice" in finding]
+    assert bool(found) is twice
+
+
 # --- conflicts and loads
 
 
@@ -403,6 +419,12 @@ def test_a_conflict_with_an_agency_that_takes_part_counts_as_one_with_the_reques
 def test_a_match_that_no_longer_holds_is_in_no_conflict(ground: Ground) -> None:
     ground.tell(declared("C1", expert_id="E2"), declared("C2", expert_id="E2", ori="TX0000002"))
     assert ground.findings() == []
+
+
+def test_a_match_that_was_proposed_across_a_known_conflict_is_found_though_it_ended(ground: Ground) -> None:
+    ground.tell(declared("C1", expert_id="E2"), time=NOON - timedelta(hours=1))
+    (finding,) = ground.findings()
+    assert "E2 has declared a conflict" in finding
 
 
 def test_more_requests_than_an_expert_or_a_partner_may_hold_are_found(ground: Ground) -> None:

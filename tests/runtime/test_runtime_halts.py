@@ -63,7 +63,7 @@ async def test_a_position_outside_the_log_is_never_moved(own: Stage, harm: Calla
     rows = await own.fetch("SELECT next_offset FROM runtime.consumer_position WHERE topic = 'requests'")
     assert max(row["next_offset"] for row in rows) == 5
     assert await own.counted("k") == "1 2 3 4 5"
-    assert await halted.stop(3) == 0
+    assert await halted.stop() == 0
 
 
 async def test_when_everything_is_refused_the_worker_stops_reading(own: Stage) -> None:
@@ -72,7 +72,7 @@ async def test_when_everything_is_refused_the_worker_stops_reading(own: Stage) -
     await _halted(worker, "parking_limit")
     parked = await own.fetch("SELECT count(*) FROM runtime.parked")
     assert 10 <= parked[0][0] < 40
-    assert await worker.stop(3) == 0
+    assert await worker.stop() == 0
     await own.start().ready()
     await own.settle()
     assert (await own.fetch("SELECT count(*) FROM runtime.parked"))[0][0] == 40

@@ -70,7 +70,7 @@ async def test_servers_that_die_and_come_back_cost_no_event(ground: tuple[Path, 
     for server in ("kafka", "postgres"):
         await asyncio.to_thread(servers.kill, folder, server)
         await until(partial(_notices, worker, server), f"it says that {server} is away")
-        assert await worker.stop(seconds=3.0) == 0
+        assert await worker.stop() == 0
         if server == "kafka":
             await asyncio.to_thread(partial(servers.start_again, folder, server, say=lambda _: None))
             worker = await own.start().ready()

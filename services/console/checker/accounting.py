@@ -6,12 +6,13 @@ It shares nothing with the services but the contract, so that a mistake of their
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import partial
+from itertools import takewhile
 from typing import Final, NamedTuple
 
 from schemas.topics import DEAD_SUFFIX, RECEIPTS, REQUESTS, SUBMISSIONS, TOPICS
 from services.console.checker.books import Books, MessageId, Position
-from services.console.checker.lives import TRIAGED
+from services.console.checker.lives import TRIAGED, Taken
 
 _DEAD: Final = SUBMISSIONS.name + DEAD_SUFFIX
 _CLOSED_FOR_INTAKE: Final = frozenset({"declined", "referred_out", "withdrawn", "cancelled", "closed", "on_hold"})
@@ -231,27 +232,40 @@ def _bookings_agree(books: Books) -> Iterator[str | None]:
 
 
 def _nobody_twice(books: Books) -> Iterator[str | None]:
-    """Nobody is in two places: neither in scheduling's table nor in the sessions that the log tells of."""
+    """Nobody was ever to be in two places: neither by scheduling's table nor by the plans that the log tells of."""
     if books.double_bookings:
         yield f"scheduling's table holds {books.double_bookings} overlapping bookings"
-    by_expert: dict[str, list[tuple[object, ...]]] = {}
+    by_expert: dict[str, list[Taken]] = {}
     for life in books.lives.values():
-        for session in life.live_sessions:
-            for expert_id in session.experts:
-                by_expert.setdefault(expert_id, []).append((session.start, session.end, session.session_id))
-    for expert_id, sessions in by_expert.items():
-        sessions.sort(key=lambda session: str(session[0]))
-        yield None
-        for (_, end, one), (start, _, other) in pairwise(sessions):
-            if str(start) < str(end):
-                yield f"{expert_id} is booked for {one} and {other} at the same time"
+        for taken in life.all_taken:
+            for expert_id in taken.session.experts:
+                by_expert.setdefault(expert_id, []).append(taken)
+    for expert_id, all_taken in by_expert.items():
+        all_taken.sort(key=lambda taken: taken.session.start)
+        for nth, one in enumerate(all_taken):
+            yield None
+            for other in takewhile(partial(_starts_within, one), all_taken[nth + 1 :]):
+                if _at_one_time(one, other):
+                    yield f"{expert_id} is booked for {one.session.session_id} and {other.session.session_id} at once"
+
+
+def _starts_within(one: Taken, other: Taken) -> bool:
+    return other.session.start < one.session.end
+
+
+def _at_one_time(one: Taken, other: Taken) -> bool:
+    """Whether both plans stood for a while. Time that was given back may be given to another."""
+    return (one.until is None or other.since < one.until) and (other.until is None or one.since < other.until)
 
 
 def _conflicts(books: Books) -> Iterator[str | None]:
-    """No match holds across a conflict that was declared."""
+    """No match holds across a conflict, and none was ever proposed across one that was known."""
     for request_id, life in books.lives.items():
-        if (match := life.live_match) is not None:
-            reasons = list(books.roster.conflicts_of(life, match))
+        for match in life.matches.values():
+            live = life.live_match
+            holds = live is not None and live.match_id == match.match_id
+            look = books.roster.conflicts_of if holds else books.roster.known_conflicts_of
+            reasons = list(look(life, match))
             yield f"{match.match_id} of {request_id}: {'; '.join(reasons)}" if reasons else None
 
 

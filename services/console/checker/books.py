@@ -185,7 +185,7 @@ class Books:
 
     def _take_fact(self, topic: str, envelope: Envelope, body: Mapping[str, Any]) -> None:
         if topic == ROSTER.name:
-            self.roster.take(envelope.type, body)
+            self.roster.take(envelope.type, envelope.time, body)
             return
         life = self.lives.setdefault(envelope.subject, Life())
         if topic == REQUESTS.name and life.first is None:

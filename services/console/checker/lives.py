@@ -1,7 +1,7 @@
 """The life of each request, told from Kafka's logs alone: what the services' own tables are held against."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +20,25 @@ _TURNS: Final = TRIAGED | {
     "request.cancelled.v1": "cancelled",
     "request.reopened.v1": "accepted",
 }
+_GIVES_BACK: Final = frozenset(
+    {
+        "request.withdrawn.v1",
+        "request.cancelled.v1",
+        "match.released.v1",
+        "session.reported.v1",
+    }
+)
+"""Facts of other topics after which the time of a session, or of all sessions of the request, may go to another."""
+_ENDS_PLAN: Final = frozenset(
+    {
+        "engagement.replanned.v1",
+        "engagement.not_plannable.v1",
+        "engagement.delivered.v1",
+        "engagement.closed.v1",
+        "session.cancelled.v1",
+    }
+)
+"""Facts of an engagement that give back what stands before them in its own topic, in order."""
 _OVER: Final = frozenset({"declined", "referred_out", "withdrawn", "cancelled"})
 
 
@@ -43,6 +62,15 @@ class Match(NamedTuple):
     proposed_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Time of experts that was taken by a plan, from when it was planned until something gave it back."""
+
+    session: Session
+    since: datetime
+    until: datetime | None = None
+
+
 @dataclass(slots=True)
 class Life:
     """What the log says of one request. Facts of one topic are taken in order, of different ones in any."""
@@ -64,6 +92,12 @@ class Life:
     done_matches: set[str] = field(default_factory=set[str])
     """Matches that no longer hold their experts, because all was delivered or the engagement closed."""
     plan: dict[str, Session] = field(default_factory=dict[str, Session])
+    matches: dict[str, Match] = field(default_factory=dict[str, Match])
+    """Every match there ever was, as it was first proposed."""
+    taken: list[Taken] = field(default_factory=list[Taken])
+    """As the engagement's own facts tell it; `all_taken` takes those of other topics into account."""
+    given_back: list[tuple[datetime, str | None]] = field(default_factory=list[tuple[datetime, "str | None"]])
+    """When other topics gave the time of a session back; that of all sessions, where none is named."""
 
     @property
     def live_match(self) -> Match | None:
@@ -78,6 +112,24 @@ class Life:
         if self.engagement not in ("planned", "confirmed"):
             return []
         return [session for session in self.plan.values() if session.session_id not in self.reported]
+
+    @property
+    def all_taken(self) -> list[Taken]:
+        """Every time that was ever taken of experts for this request."""
+        return [replace(one, until=min(self._ends(one), default=None)) for one in self.taken]
+
+    def _ends(self, one: Taken) -> Iterator[datetime]:
+        if one.until is not None:
+            yield one.until
+        for moment, session_id in self.given_back:
+            if moment > one.since and session_id in (None, one.session.session_id):
+                yield moment
+
+    def _give_back(self, time: datetime, session_id: str | None = None) -> None:
+        self.taken = [
+            replace(one, until=time) if one.until is None and session_id in (None, one.session.session_id) else one
+            for one in self.taken
+        ]
 
     @property
     def step(self) -> str:
@@ -103,13 +155,17 @@ class Life:
     def take(self, event_type: str, time: datetime, body: Mapping[str, Any]) -> None:
         """Takes in one fact of the topics requests, matches or engagements."""
         kind, _, _ = event_type.partition(".")
+        if event_type in _GIVES_BACK:
+            self.given_back.append((time, body.get("session_id")))
+        elif event_type in _ENDS_PLAN:
+            self._give_back(time, body.get("session_id"))
         match kind:
             case "match":
                 self._take_match(event_type, time, body)
             case "engagement" | "follow_up":
-                self._take_engagement(event_type, body)
+                self._take_engagement(event_type, time, body)
             case "session":
-                self._take_session(event_type, body)
+                self._take_session(event_type, time, body)
             case "request":
                 self._take_request(event_type, body)
             case _:
@@ -135,6 +191,7 @@ class Life:
                 experts = tuple(expert["expert_id"] for expert in body["experts"])
                 self.match = Match(body["match_id"], body["partner_id"], experts, "proposed", time)
                 self.match_step = "proposed"
+                self.matches[self.match.match_id] = self.match
             case "match.confirmed.v1":
                 proposed_at = time if self.match is None else self.match.proposed_at
                 experts = tuple(body["expert_ids"])
@@ -145,11 +202,12 @@ class Life:
             case _:
                 self.match_step = "not_found"
 
-    def _take_engagement(self, event_type: str, body: Mapping[str, Any]) -> None:
+    def _take_engagement(self, event_type: str, time: datetime, body: Mapping[str, Any]) -> None:
         match event_type:
             case "engagement.planned.v1" | "engagement.replanned.v1":
                 self.planned_match, self.engagement, self.follow_up = body["match_id"], "planned", False
                 self.plan = {session["session_id"]: _session(session) for session in body["sessions"]}
+                self.taken += [Taken(session, time) for session in self.plan.values()]
             case "engagement.not_plannable.v1":
                 self.planned_match, self.engagement, self.plan = body["match_id"], "not_plannable", {}
             case "engagement.confirmed.v1":
@@ -164,7 +222,7 @@ class Life:
             case _:
                 self.follow_up = True
 
-    def _take_session(self, event_type: str, body: Mapping[str, Any]) -> None:
+    def _take_session(self, event_type: str, time: datetime, body: Mapping[str, Any]) -> None:
         match event_type:
             case "session.reported.v1":
                 self.reported.add(body["session_id"])
@@ -173,6 +231,8 @@ class Life:
             case _:
                 moved = _session(body["session"])
                 self.plan[moved.session_id] = moved
+                self._give_back(time, moved.session_id)
+                self.taken.append(Taken(moved, time))
 
 
 def _session(said: Mapping[str, Any]) -> Session:

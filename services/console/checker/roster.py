@@ -1,8 +1,8 @@
 """Who may be proposed to whom, told from the log of the roster alone."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from schemas.vocabulary import WAIVABLE
@@ -12,12 +12,17 @@ _COOLING_OFF: Final = timedelta(days=3 * 365 - 5)
 """Employment ends being a conflict after three years; the checker leaves days at the edge to the rule's own reading."""
 
 
+_KNOWN_AFTER: Final = timedelta(minutes=2)
+"""There is no order between topics: so long after it was declared, a conflict is known to matching at the latest."""
+
+
 class Conflict(NamedTuple):
     """A declared conflict of an expert or a whole partner with an agency."""
 
     conflict_id: str
     who: str
     kind: str
+    declared_at: datetime
 
 
 @dataclass(slots=True)
@@ -36,7 +41,7 @@ class Roster:
     capacities: dict[str, int] = field(default_factory=dict[str, int])
     """Greatest capacity a partner was ever awarded."""
 
-    def take(self, event_type: str, body: Mapping[str, Any]) -> None:
+    def take(self, event_type: str, time: datetime, body: Mapping[str, Any]) -> None:
         """Takes in one fact."""
         match event_type:
             case "partner.selected.v1":
@@ -46,26 +51,34 @@ class Roster:
                 self._take_profile(body["expert_id"], body["profile"])
             case "conflict.declared.v1":
                 who = body.get("expert_id") or body.get("partner_id") or ""
-                conflict = Conflict(body["conflict_id"], who, body["kind"])
+                conflict = Conflict(body["conflict_id"], who, body["kind"], time)
                 self.conflicts.setdefault(body["ori"], []).append(conflict)
             case "conflict.waived.v1":
                 self.waived.add(body["conflict_id"])
             case _:
                 return
 
+    def known_conflicts_of(self, life: Life, match: Match) -> Iterable[str]:
+        """Why this match must never have been proposed: what was declared so early that it was known by then."""
+        return self._declared(life, match, match.proposed_at - _KNOWN_AFTER)
+
     def conflicts_of(self, life: Life, match: Match) -> Iterable[str]:
-        """Why this match must not be, in plain words."""
-        agencies = {ori for ori in (life.ori, *life.participating) if ori is not None}
-        for ori in agencies:
-            for conflict in self.conflicts.get(ori, ()):
-                if conflict.who in (match.partner_id, *match.experts) and not self._is_waived(conflict):
-                    yield f"{conflict.who} has declared a conflict ({conflict.kind}) with {ori}"
+        """Why this match must not be now, in plain words."""
+        yield from self._declared(life, match, None)
+        agencies = _agencies(life)
         for expert in match.experts:
             for ori, until in self.employments.get(expert, ()):
                 if ori in agencies and (until is None or until > match.proposed_at.date() - _COOLING_OFF):
                     yield f"{expert} works or worked for {ori} until {until or 'now'}"
             if sold := self.vendor_topics.get(expert, frozenset[str]()) & set(life.topics):
                 yield f"{expert} has a commercial interest in {', '.join(sorted(sold))}"
+
+    def _declared(self, life: Life, match: Match, before: datetime | None) -> Iterator[str]:
+        for ori in _agencies(life):
+            for conflict in self.conflicts.get(ori, ()):
+                concerned = conflict.who in (match.partner_id, *match.experts) and not self._is_waived(conflict)
+                if concerned and (before is None or conflict.declared_at < before):
+                    yield f"{conflict.who} has declared a conflict ({conflict.kind}) with {ori}"
 
     def _is_waived(self, conflict: Conflict) -> bool:
         return conflict.conflict_id in self.waived and conflict.kind in WAIVABLE
@@ -77,3 +90,7 @@ class Roster:
         ]
         self.vendor_topics[expert_id] = frozenset(profile.get("vendor_topics", ()))
         self.load_limits[expert_id] = max(profile.get("load_limit", 5), self.load_limits.get(expert_id, 0))
+
+
+def _agencies(life: Life) -> set[str]:
+    return {ori for ori in (life.ori, *life.participating) if ori is not None}
