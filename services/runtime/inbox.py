@@ -10,6 +10,7 @@ from typing import Final
 
 from services.runtime.database import Contention, Database
 from services.runtime.outbox import Sealed
+from services.runtime.topiclogs import TopicLog
 
 Slot = tuple[str, int]
 """A partition: topic and number."""
@@ -21,6 +22,13 @@ FROM unnest($1::text[], $2::int[], $3::bigint[]) AS given (topic, number, start)
 ORDER BY topic, number
 ON CONFLICT (topic, "partition") DO UPDATE SET epoch = known.epoch + 1, owner = excluded.owner
 RETURNING topic, "partition", next_offset, epoch
+"""
+
+_FOLLOW: Final = """
+INSERT INTO runtime.followed_log (topic, id, partitions)
+SELECT topic, id, partitions FROM unnest($1::text[], $2::uuid[], $3::int[]) AS given (topic, id, partitions)
+ORDER BY topic
+ON CONFLICT DO NOTHING
 """
 
 _TAKE_UP: Final = """
@@ -152,6 +160,13 @@ async def claim(db: Database, owner: str, log_starts: Mapping[Slot, int]) -> dic
     return {(row["topic"], row["partition"]): Claim(row["next_offset"], row["epoch"]) for row in rows}
 
 
+async def follow(db: Database, logs: Mapping[str, TopicLog]) -> dict[str, TopicLog]:
+    """The logs that the positions are places in, by topic; of a topic never read before, the one given."""
+    await db.execute(_FOLLOW, list(logs), [log.id for log in logs.values()], [log.partitions for log in logs.values()])
+    rows = await db.fetch("SELECT topic, id, partitions FROM runtime.followed_log WHERE topic = ANY($1)", list(logs))
+    return {row["topic"]: TopicLog(row["id"], row["partitions"]) for row in rows}
+
+
 async def take_up(
     db: Database, slots: Iterable[Slot], keys: Iterable[tuple[str, str]], messages: Iterable[tuple[str, str]]
 ) -> Standing:
@@ -241,4 +256,7 @@ async def forget(db: Database) -> None:
 
     Only for a service that publishes nothing, together with its own tables, and while it does not run.
     """
-    await db.execute("TRUNCATE runtime.consumer_position, runtime.stream_seen, runtime.message_seen, runtime.parked")
+    await db.execute(
+        "TRUNCATE runtime.consumer_position, runtime.followed_log, runtime.stream_seen, runtime.message_seen, "
+        "runtime.parked"
+    )

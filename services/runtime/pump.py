@@ -14,17 +14,19 @@ from services.runtime.handling import Handling, Taken
 from services.runtime.health import Halted, Health
 from services.runtime.inbox import Claim, Slot
 from services.runtime.kafka import Consumer, IllegalStateError, KafkaError, Message, Rebalance, TopicPartition
+from services.runtime.logguard import LogGuard
 from services.runtime.logs import describe, logger
 from services.runtime.metrics import Metrics
 from services.runtime.records import Record
 from services.runtime.settings import Settings
 from services.runtime.supervision import Supervised, task
+from services.runtime.topiclogs import TopicLog, topic_logs
 from services.runtime.transactions import Committed, Slice, Transactions
 
 _HINT_EVERY_SECONDS: Final = 1.0
 _LONGEST_HINT_SECONDS: Final = 2.0
 _LONGEST_READ_SECONDS: Final = 5.0
-_PAST_END_SECONDS: Final = 5.0
+_RECOGNISE_EVERY_SECONDS: Final = 1.0
 
 log = logger("pump")
 
@@ -57,7 +59,8 @@ class Pump(Supervised):
         self._working = asyncio.Lock()
         self._consumer: Consumer | None = None
         self._doubted: dict[TopicPartition, int] = {}
-        self._past_end: dict[TopicPartition, float] = {}
+        self._guard = LogGuard()
+        self._recognised = 0.0
         self._newest: dict[Slot, datetime] = {}
         self._hinted = 0.0
         self._moved = monotonic()
@@ -93,6 +96,7 @@ class Pump(Supervised):
             if self._unclaimed:
                 await self._claim(consumer)
             async with asyncio.timeout(_LONGEST_READ_SECONDS):
+                await self._recognise(consumer)
                 read = await consumer.getmany(timeout_ms=200, max_records=self._settings.batch_events)
             async with self._working:
                 batch = await self._slice(consumer, read) if read else None
@@ -141,6 +145,7 @@ class Pump(Supervised):
         self._unclaimed.clear()
         self._newest.clear()
         self._doubted.clear()
+        self._guard.follow({})
         self._health.assigned = False
         self._metrics.partitions.set(0)
         self._metrics.position_age.set(0)
@@ -159,8 +164,11 @@ class Pump(Supervised):
         """Takes over the positions of what was assigned, and reads on from there and nowhere else."""
         partitions = sorted(self._unclaimed)
         starts = await consumer.beginning_offsets(partitions)
+        logs = await self._logs(consumer)
         try:
             async with self._pool.transaction() as db:
+                self._guard.follow(await inbox.follow(db, logs))
+                self._guard.check_same(logs)
                 claims = await inbox.claim(
                     db, self._worker, {self._slot(partition): starts[partition] for partition in partitions}
                 )
@@ -178,8 +186,8 @@ class Pump(Supervised):
                 return
             for partition in partitions:
                 position = claims[self._slot(partition)].next_offset
-                _check_not_before_start(partition, position, starts[partition])
-                if not self._within_end(partition, position, ends[partition]):
+                self._guard.check_start(partition, position, starts[partition])
+                if not self._guard.within_end(partition, position, ends[partition]):
                     return
                 try:
                     consumer.seek(partition, position)
@@ -189,22 +197,15 @@ class Pump(Supervised):
             self._unclaimed = set()
             self._moved = monotonic()
 
-    def _within_end(self, partition: TopicPartition, position: int, end: int) -> bool:
-        """Whether a position lies within the log. A new leader may not know the log's end yet: it is asked again.
+    async def _recognise(self, consumer: Consumer) -> None:
+        """Once in a while, sees that the logs are still those that were claimed. Raises Halted."""
+        if monotonic() - self._recognised >= _RECOGNISE_EVERY_SECONDS:
+            self._recognised = monotonic()
+            self._guard.check_same(await self._logs(consumer))
 
-        Raises Halted where it lies past the end for too long.
-        """
-        if position <= end:
-            self._past_end.pop(partition, None)
-            return True
-        since = self._past_end.setdefault(partition, monotonic())
-        if monotonic() - since < _PAST_END_SECONDS:
-            return False
-        raise Halted(
-            "position_past_log_end",
-            f"The position of {partition.topic}-{partition.partition} is {position}, but its log ends at {end}: the "
-            "topic was recreated or truncated. Restore the log, or decide by hand where to go on.",
-        )
+    async def _logs(self, consumer: Consumer) -> dict[str, TopicLog]:
+        found = await topic_logs(consumer, self._topics)
+        return {self._topics[name]: log for name, log in found.items()}
 
     def _read_again(self, consumer: Consumer) -> None:
         """What a failed read had already taken from the consumer is lost: reads on from the positions."""
@@ -243,8 +244,8 @@ class Pump(Supervised):
         """Whether the log really has nothing between the position and these records; if in doubt, seeks again."""
         start = (await consumer.beginning_offsets([partition]))[partition]
         end = (await consumer.end_offsets([partition]))[partition]
-        _check_not_before_start(partition, claim.next_offset, start)
-        within = self._within_end(partition, claim.next_offset, end)
+        self._guard.check_start(partition, claim.next_offset, start)
+        within = self._guard.within_end(partition, claim.next_offset, end)
         if within and messages[0].offset > claim.next_offset and self._doubted.get(partition) == claim.next_offset:
             return True
         self._doubted[partition] = claim.next_offset
@@ -306,15 +307,6 @@ class Pump(Supervised):
             self._metrics.lag_events.labels(topic).set(events)
             self._metrics.lag_seconds.labels(topic).set(age[topic])
         self._metrics.position_age.set(monotonic() - self._moved if any(behind.values()) else 0)
-
-
-def _check_not_before_start(partition: TopicPartition, position: int, start: int) -> None:
-    if position < start:
-        raise Halted(
-            "position_before_log_start",
-            f"The position of {partition.topic}-{partition.partition} is {position}, but its log starts at {start}: "
-            "events were deleted before they were handled. Restore the log, or decide by hand where to go on.",
-        )
 
 
 def _record(slot: Slot, message: Message) -> Record:

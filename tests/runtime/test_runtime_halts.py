@@ -1,17 +1,18 @@
 """Where going on would lose events, the worker stops reading, stays up and names the reason."""
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
 from aiokafka import TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 
-from tests.driving import Worker, until
+from tests.driving import Message, Worker, until
 from tests.runtime.stage import Stage
 
 
-def _events(own: Stage, first: int, end: int) -> list[object]:
+def _events(own: Stage, first: int, end: int) -> list[Message]:
     return [replace(own.event("k", number), partition=0) for number in range(first, end)]
 
 
@@ -38,32 +39,85 @@ async def _recreate(own: Stage, administrator: AIOKafkaAdminClient) -> None:
     await administrator.create_topics([NewTopic(topic, 8, 1)])
 
 
+async def _recreate_and_fill(own: Stage, administrator: AIOKafkaAdminClient) -> None:
+    await _recreate(own, administrator)
+    await own.say(*_events(own, 1, 40))
+
+
+async def _add_partitions(own: Stage, administrator: AIOKafkaAdminClient) -> None:
+    await administrator.create_partitions({own.prefix + "requests": NewPartitions(12)})
+
+
 async def _delete(own: Stage, administrator: AIOKafkaAdminClient) -> None:
     topic = TopicPartition(own.prefix + "requests", 0)
     await administrator.delete_records({topic: RecordsToDelete(before_offset=8)})
 
 
-@pytest.mark.parametrize(
-    ("harm", "reason"), [(_delete, "position_before_log_start"), (_recreate, "position_past_log_end")]
-)
-async def test_a_position_outside_the_log_is_never_moved(own: Stage, harm: Callable[..., object], reason: str) -> None:
+async def _misplace(own: Stage, _: AIOKafkaAdminClient) -> None:
+    await own.fetch(
+        "UPDATE runtime.consumer_position SET first_offset = first_offset + 20, next_offset = next_offset + 20 "
+        """WHERE topic = 'requests' AND "partition" = 0"""
+    )
+
+
+@asynccontextmanager
+async def _administrator(own: Stage) -> AsyncGenerator[AIOKafkaAdminClient]:
+    administrator = AIOKafkaAdminClient(bootstrap_servers=own.kafka)
+    await administrator.start()
+    try:
+        yield administrator
+    finally:
+        await administrator.close()
+
+
+_SURGERY = [
+    (_delete, "position_before_log_start", 5),
+    (_misplace, "position_past_log_end", 25),
+    (_recreate, "topic_recreated", 5),
+    (_recreate_and_fill, "topic_recreated", 5),
+    (_add_partitions, "partitions_changed", 5),
+]
+
+
+@pytest.mark.parametrize(("harm", "reason", "position"), _SURGERY)
+async def test_a_position_outside_the_log_or_in_another_log_is_never_moved(
+    own: Stage, harm: Callable[..., Awaitable[None]], reason: str, position: int
+) -> None:
     worker = await own.start().ready()
     await own.say(*_events(own, 1, 6))
     await own.settle()
     assert await worker.stop() == 0
     await own.say(*_events(own, 6, 11))
-    administrator = AIOKafkaAdminClient(bootstrap_servers=own.kafka)
-    await administrator.start()
-    try:
-        await harm(own, administrator)  # type: ignore[misc]
-    finally:
-        await administrator.close()
+    async with _administrator(own) as administrator:
+        await harm(own, administrator)
     halted = own.start()
     await _halted(halted, reason)
     rows = await own.fetch("SELECT next_offset FROM runtime.consumer_position WHERE topic = 'requests'")
-    assert max(row["next_offset"] for row in rows) == 5
+    assert max(row["next_offset"] for row in rows) == position
     assert await own.counted("k") == "1 2 3 4 5"
     assert await halted.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (_recreate, "topic_recreated"),
+        (_recreate_and_fill, "topic_recreated"),
+        (_add_partitions, "partitions_changed"),
+    ],
+)
+async def test_a_log_that_is_replaced_or_split_under_a_running_worker_halts_it(
+    own: Stage, harm: Callable[..., Awaitable[None]], reason: str
+) -> None:
+    worker = await own.start().ready()
+    await own.say(*_events(own, 1, 6))
+    await own.settle()
+    async with _administrator(own) as administrator:
+        await harm(own, administrator)
+    await _halted(worker, reason)
+    counted = [int(number) for number in (await own.counted("k")).split()]
+    assert counted == list(range(1, len(counted) + 1)), "nothing is skipped or read twice until it notices"
+    assert await worker.stop() == 0
 
 
 async def test_when_everything_is_refused_the_worker_stops_reading(own: Stage) -> None:

@@ -1,0 +1,67 @@
+"""Sees what was done to logs behind the service's back, and halts it where reading on would skip or lose events."""
+
+from collections.abc import Mapping
+from time import monotonic
+from typing import Final
+
+from services.runtime.health import Halted
+from services.runtime.kafka import TopicPartition
+from services.runtime.topiclogs import TopicLog
+
+_PAST_END_SECONDS: Final = 5.0
+
+
+class LogGuard:
+    """Compares positions with the logs they are meant for."""
+
+    def __init__(self) -> None:
+        self._followed: Mapping[str, TopicLog] = {}
+        self._past_end: dict[TopicPartition, float] = {}
+
+    def follow(self, followed: Mapping[str, TopicLog]) -> None:
+        """From now on positions are taken for places in these logs, by topic."""
+        self._followed = followed
+
+    def check_same(self, found: Mapping[str, TopicLog]) -> None:
+        """Raises Halted where a topic's log is not the one that is followed, or has more partitions."""
+        for topic, followed in self._followed.items():
+            log = found[topic]
+            if log.id != followed.id:
+                raise Halted(
+                    "topic_recreated",
+                    f"The log of {topic} is {log.id}, but what was read is {followed.id}: the topic was deleted and "
+                    "made again, and positions mean nothing in it. Restore the log, or decide by hand where to go on.",
+                )
+            if log.partitions != followed.partitions:
+                raise Halted(
+                    "partitions_changed",
+                    f"{topic} has {log.partitions} partitions and had {followed.partitions} when it was first read: "
+                    "keys have moved, so that events of one key may be read out of order. Decide by hand how to go on.",
+                )
+
+    def check_start(self, partition: TopicPartition, position: int, start: int) -> None:
+        """Raises Halted where a position lies before the log's start."""
+        if position < start:
+            raise Halted(
+                "position_before_log_start",
+                f"The position of {partition.topic}-{partition.partition} is {position}, but its log starts at "
+                f"{start}: events were deleted before they were handled. Restore the log, or decide by hand where to "
+                "go on.",
+            )
+
+    def within_end(self, partition: TopicPartition, position: int, end: int) -> bool:
+        """Whether a position lies within the log. A new leader may not know the log's end yet: it is asked again.
+
+        Raises Halted where it lies past the end for too long.
+        """
+        if position <= end:
+            self._past_end.pop(partition, None)
+            return True
+        since = self._past_end.setdefault(partition, monotonic())
+        if monotonic() - since < _PAST_END_SECONDS:
+            return False
+        raise Halted(
+            "position_past_log_end",
+            f"The position of {partition.topic}-{partition.partition} is {position}, but its log ends at {end}: the "
+            "log was truncated. Restore the log, or decide by hand where to go on.",
+        )
