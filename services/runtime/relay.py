@@ -139,17 +139,11 @@ class Relay(Supervised):
 
     async def _send(self, rows: Sequence[Row]) -> None:
         producer = await self._producing()
-        acknowledged = [
-            await kafka.send(
-                producer,
-                self._settings.topic(row["topic"]),
-                row["key"],
-                row["value"],
-                unpack_headers(row["headers"]),
-            )
+        records = [
+            (self._settings.topic(row["topic"]), row["key"], row["value"], unpack_headers(row["headers"]))
             for row in rows
         ]
-        await asyncio.gather(*acknowledged)
+        await asyncio.gather(*await kafka.send(producer, records))
         self._health.kafka_here()
         for topic, count in Counter(row["topic"] for row in rows).items():
             self._metrics.published.labels(topic).inc(count)
