@@ -17,6 +17,7 @@ from services.console import (
     publishing,
     registry,
     replay,
+    retention,
     simulate,
     story,
     wire,
@@ -51,7 +52,7 @@ app.command(rich_help_panel="Look")(story.watch)
 app.command(rich_help_panel="Look")(story.story)
 app.add_typer(parked.app, name="parked", rich_help_panel="Look")
 app.command(rich_help_panel="Data")(replay.replay)
-
+app.command(rich_help_panel="Data")(retention.retention)
 app.add_typer(registry.app, name="agencies", rich_help_panel="Data")
 app.add_typer(contracting.app, name="schemas", rich_help_panel="Data")
 

@@ -243,7 +243,7 @@ def _dead_channel(topic: Topic) -> Json:
         "address": topic.name + DEAD_SUFFIX,
         "description": f"Copies of what a service could not handle of `{topic.name}`, bytes and headers unchanged.",
         "messages": {"parked": {"$ref": "#/components/messages/parked"}},
-        "bindings": _topic_binding(topic.name + DEAD_SUFFIX, partitions=1, retention_days=None),
+        "bindings": _topic_binding(topic.name + DEAD_SUFFIX, partitions=1, retention_days=topic.retention_days),
     }
 
 

@@ -106,7 +106,7 @@ def discard(
     wait: Wait = 30.0,
     as_json: AsJson = False,
 ) -> None:
-    """Give parked events up: they count as handled without effect. They stay in the dead-letter topic."""
+    """Give parked events up: they count as handled without effect. A copy stays in the dead-letter topic."""
     _carry_out("discard", service, key, ids, everything, wait, as_json)
 
 

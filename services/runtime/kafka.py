@@ -299,7 +299,7 @@ def _new_topics(topic: Topic, settings: Settings) -> list[NewTopic]:
             num_partitions=1,
             replication_factor=settings.replication_factor,
             topic_configs={
-                "retention.ms": "-1",
+                "retention.ms": str(retention),
                 "cleanup.policy": "delete",
                 "max.message.bytes": str(_LARGEST_DEAD),
             },

@@ -117,6 +117,26 @@ class Metrics:
         self.round_failures = Counter(
             "fieldbridge_round_failures", "Rounds that failed and are tried again.", ("round",), registry=self.registry
         )
+        self.retention_removed = Counter(
+            "fieldbridge_retention_removed",
+            "Rows removed because they were older than the retention, by table.",
+            ("table",),
+            registry=self.registry,
+        )
+        self.retention_overdue = Gauge(
+            "fieldbridge_retention_overdue_seconds",
+            "Time since a pass over old rows fell due that has not come to its end; 0 while none is due.",
+            registry=self.registry,
+        )
+        self.table_rows = Gauge(
+            "fieldbridge_table_rows",
+            "Rows of each table as PostgreSQL estimates them, by state: live, or dead and not vacuumed yet.",
+            ("table", "state"),
+            registry=self.registry,
+        )
+        self.table_bytes = Gauge(
+            "fieldbridge_table_bytes", "Size of each table with its indexes.", ("table",), registry=self.registry
+        )
         self.pool_connections = Gauge(
             "fieldbridge_pool_connections",
             "Connections to PostgreSQL, by state: used or open.",

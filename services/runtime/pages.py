@@ -11,7 +11,7 @@ from aiohttp import web
 from prometheus_client import Gauge, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from services.runtime import parking
+from services.runtime import parking, retention
 from services.runtime.database import Database, Pool
 from services.runtime.health import Health
 from services.runtime.logs import describe, logger
@@ -82,6 +82,11 @@ class Pages:
         self._metrics.parked.clear()
         for (topic, reason), count in (await parking.count_by_reason(db)).items():
             self._metrics.parked.labels(topic, reason).set(count)
+        self._metrics.retention_overdue.set(max(0.0, (await retention.standing(db)).overdue_seconds))
+        for table in await retention.table_sizes(db):
+            self._metrics.table_rows.labels(table.name, "live").set(table.live)
+            self._metrics.table_rows.labels(table.name, "dead").set(table.dead)
+            self._metrics.table_bytes.labels(table.name).set(table.bytes)
         for gauge in self._service.gauges:
             exposed = self._gauges[gauge.name]
             if gauge.labels:

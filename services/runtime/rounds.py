@@ -26,6 +26,12 @@ _BEAT_SECONDS: Final = 5.0
 _LONGEST_DECISION_SECONDS: Final = 60
 """How long a round may decide while its transaction waits; a batch of events has less, since its keys wait too."""
 
+# Were the row not looked for first, a conflict with it would wait for whoever is about to change it.
+_ENTER: Final = """
+INSERT INTO runtime.round (name) SELECT $1 WHERE NOT EXISTS (SELECT FROM runtime.round WHERE name = $1)
+ON CONFLICT DO NOTHING
+"""
+
 log = logger("rounds")
 
 
@@ -90,7 +96,7 @@ class Rounds(Supervised):
         name = self._round.name
         async with self._pool.transaction() as db:
             await db.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST_DECISION_SECONDS}s'")
-            await db.execute("INSERT INTO runtime.round (name) VALUES ($1) ON CONFLICT DO NOTHING", name)
+            await db.execute(_ENTER, name)
             run = await db.fetchval("SELECT run FROM runtime.round WHERE name = $1 FOR UPDATE SKIP LOCKED", name)
             if run is None:
                 return False

@@ -3,12 +3,16 @@
 import os
 import socket
 from collections.abc import Mapping
-from typing import Annotated, Self
+from typing import Annotated, Final, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.topics import TOPICS
 from services.runtime.failpoints import checked
+
+LONGEST_IN_LOG_DAYS: Final = 10 + max(topic.retention_days or 0 for topic in TOPICS if not topic.sequenced)
+"""For how long Kafka may hold a message without a sequence: it deletes whole segments, of up to a week each."""
 
 
 class BadSetting(Exception):
@@ -40,6 +44,9 @@ class Settings(BaseSettings):
     """After how many events parked in a row, none handled between, the service stops reading."""
     watchdog_seconds: Annotated[float, Field(ge=1, le=600)] = 15.0
     """After how long without a turn of its event loop the process ends itself, so that another takes over."""
+    retention_days: Annotated[int, Field(ge=LONGEST_IN_LOG_DAYS, le=36_500)] = 2 * LONGEST_IN_LOG_DAYS
+    """How long ids of messages without a sequence are remembered: a message may be copied as long as the log holds it,
+    and the copy may be read as late again. Repeated later, it counts as new."""
     replication_factor: Annotated[int, Field(ge=1, le=10)] = 1
     """Replicas of topics that the service creates."""
     failpoints: Annotated[str, AfterValidator(checked)] = ""

@@ -30,6 +30,7 @@ from services.runtime.pages import Pages
 from services.runtime.pump import Pump
 from services.runtime.redriver import Redriver
 from services.runtime.relay import Relay
+from services.runtime.retention import Retention
 from services.runtime.rounds import Rounds
 from services.runtime.service import Service
 from services.runtime.settings import BadSetting, Settings, worker_name
@@ -98,7 +99,8 @@ class Host(Supervised):
                 one.handled(topics)
 
         pump = Pump(self._settings, worker, self.handling, self.pool, self.metrics, self.health, committed)
-        return [relay, *rounds, Redriver(self.handling, self.pool, self.health, committed), pump]
+        redriver = Redriver(self.handling, self.pool, self.health, committed)
+        return [relay, *rounds, redriver, Retention(self._settings, self.pool, self.metrics), pump]
 
     async def _open(self) -> None:
         """Waits for the servers, brings the database up to date, and starts the parts."""

@@ -21,6 +21,8 @@ NEEDS_A_STACK = [
     ("parked", "list"),
     ("parked", "redrive", "--all"),
     ("replay", "reporting"),
+    ("retention",),
+    ("retention", "--now"),
 ]
 
 
@@ -44,7 +46,7 @@ def test_help_names_every_command(fieldbridge: Command) -> None:
     assert done.returncode == 0
     for name in (
         *("up", "down", "status", "demo", "serve", "migrate", "topics", "publish", "simulate", "check", "watch"),
-        *("story", "parked", "replay", "agencies", "schemas"),
+        *("story", "parked", "replay", "retention", "agencies", "schemas"),
     ):
         assert f" {name} " in done.stdout, name
 

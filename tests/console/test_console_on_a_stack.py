@@ -220,6 +220,27 @@ def test_the_demonstration_accounts_for_everything_and_stops_what_it_started(
         asyncio.run(drop_databases(addresses.postgres, "fieldbridge_demo_"))
 
 
+def test_what_the_tables_hold_is_shown_and_old_ids_go_when_asked(on_stack: Command, stack: Stack) -> None:
+    long_ago = "INSERT INTO runtime.message_seen VALUES ('/long-ago', '1', now() - interval '201 days')"
+    asyncio.run(execute(stack.database("intake"), long_ago))
+
+    def ids_of_intake(*options: str) -> dict[str, Any]:
+        shown = on_stack("retention", "--json", *options)
+        assert shown.returncode == 0, shown.stderr
+        kept: dict[str, Any] = json.loads(shown.stdout)
+        assert list(kept) == list(SERVICES)
+        (ids,) = [one for one in kept["intake"]["tables"] if one["table"] == "runtime.message_seen"]
+        return ids | {"removed": kept["intake"]["removed"]}
+
+    before = ids_of_intake()
+    assert before["past"] == 1
+    assert before["stays"] == "200 days"
+    after = ids_of_intake("--now")
+    assert (after["past"], after["rows"]) == (0, before["rows"] - 1)
+    assert after["removed"] == before["removed"] + 1
+    assert "runtime.message_seen" in on_stack("retention").stdout
+
+
 async def execute(url: str, statement: str) -> None:
     connection = await asyncpg.connect(url)
     await connection.execute(statement)
