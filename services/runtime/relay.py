@@ -112,6 +112,7 @@ class Relay(Supervised):
     async def _turn(self) -> None:
         """Publishes what is there, until nothing is left or another leads."""
         published: list[int] = []
+        self._woken.clear()
         while self._epoch is not None or await self._lead():
             self._health.beat("relay")
             self._woken.clear()
