@@ -8,13 +8,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from schemas.envelope import Envelope, NotAnEvent, read
 from services.runtime import outbox, parking
 from services.runtime.database import Database
 from services.runtime.failpoints import Reach, unarmed
-from services.runtime.inbox import Slot, Standing, Stream, Tally
+from services.runtime.inbox import UNSEEN, Slot, Standing, Stream, Tally
 from services.runtime.logs import describe
 from services.runtime.parking import Parked
 from services.runtime.rawrecords import any_stray_bytes
@@ -25,8 +25,7 @@ _LONGEST_DETAIL: Final = 2000
 BEHIND: Final = "an earlier event of this key is parked"
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """A record after reading. `envelope` is None where it is no event; `unreadable` says why it cannot be handled."""
 
     record: Record
@@ -110,27 +109,25 @@ class Handling:
         With `refuse`, no decision is made: every event that would be decided is parked with this detail instead.
         """
         streams, fresh = standing.streams, standing.fresh
-        events = [
-            self.event(one, one.envelope, now)
-            for one in taken
-            if one.envelope is not None
-            and one.body is not None
-            and not self._repeated(one, one.envelope, streams, fresh)
-        ]
-        known = await self.service.decider.load(db, events) if events and refuse is None else None
+        events = {
+            nth: self.event(one, now)
+            for nth, one in enumerate(taken)
+            if one.body is not None and not self._repeated(one, streams, fresh)
+        }
+        known = await self.service.decider.load(db, list(events.values())) if events and refuse is None else None
         done = Consequences()
         tallies: dict[Slot, Tally] = defaultdict(Tally)
         parked: list[Parked] = []
         latencies: dict[str, list[float]] = defaultdict(list)
         filled: list[tuple[str, str]] = []
-        for one in taken:
+        for nth, one in enumerate(taken):
             tally = tallies[one.record.topic, one.record.partition]
             verdict = self._sort_out(one, streams, fresh)
             if verdict is not None and verdict[0] == "duplicate":
                 tally.duplicate += 1
                 continue
             if verdict is None and one.body is not None:
-                verdict = ("refuse", refuse) if refuse is not None else self.decide(one, known, now, done)
+                verdict = ("refuse", refuse) if refuse is not None else self.decide(events[nth], known, done)
             if verdict is None:
                 self._advance(one, streams, done, filled)
                 if one.body is None:
@@ -153,23 +150,21 @@ class Handling:
         """The sequence that orders the events of a key; None where the topic has none, whatever its sources say."""
         return one.envelope.sequence if one.envelope is not None and self.sequenced(one) else None
 
-    def _repeated(
-        self,
-        one: Taken,
-        envelope: Envelope,
-        streams: dict[tuple[str, str], Stream],
-        fresh: set[tuple[str, str]],
-    ) -> bool:
+    def _repeated(self, one: Taken, streams: dict[tuple[str, str], Stream], fresh: set[tuple[str, str]]) -> bool:
+        envelope = one.envelope
+        assert envelope is not None
         if self.sequenced(one):
-            standing = streams.get(one.stream, Stream()) if one.stream is not None else Stream()
+            standing = streams.get(one.stream, UNSEEN) if one.stream is not None else UNSEEN
             return (envelope.sequence or 0) <= standing.sequence
         return (envelope.source, envelope.id) not in fresh
 
     def sequenced(self, one: Taken) -> bool:
         return self._reads[one.record.topic].topic.sequenced
 
-    def event(self, one: Taken, envelope: Envelope, now: datetime) -> Event[Any]:
-        return Event(one.record.topic, envelope, one.body, now)
+    def event(self, one: Taken, now: datetime) -> Event[Any]:
+        """An event that can be read, as the decider sees it."""
+        assert one.envelope is not None
+        return Event(one.record.topic, one.envelope, one.body, now)
 
     def _sort_out(
         self, one: Taken, streams: dict[tuple[str, str], Stream], fresh: set[tuple[str, str]]
@@ -177,7 +172,7 @@ class Handling:
         """Why a record is not to be decided: a repeat, or a reason to park it; None where it is its turn."""
         if one.envelope is None:
             return ("unreadable", one.unreadable or "")
-        standing = streams.get(one.stream, Stream()) if one.stream is not None else Stream()
+        standing = streams.get(one.stream, UNSEEN) if one.stream is not None else UNSEEN
         if not self.sequenced(one):
             message = (one.envelope.source, one.envelope.id)
             if message not in fresh:
@@ -195,10 +190,9 @@ class Handling:
                 return ("gap", f"sequence {sequence} came, {standing.sequence + 1} is missing")
         return None if one.unreadable is None else ("unreadable", one.unreadable)
 
-    def decide(self, one: Taken, known: Known | None, now: datetime, done: Consequences) -> tuple[str, str] | None:
+    def decide(self, event: Event[Any], known: Known | None, done: Consequences) -> tuple[str, str] | None:
+        """Decides one event; returns why it is refused, None where it is not."""
         assert known is not None
-        assert one.envelope is not None
-        event = self.event(one, one.envelope, now)
         try:
             self._reach("in_decision")
             changes, facts = self.service.decider.decide(known, event)
@@ -206,10 +200,11 @@ class Handling:
             return ("refuse", describe(error))
         known.absorb(changes)
         done.absorb(changes)
-        cause = f"{self.source}:{one.record.topic}:{one.envelope.source}:{one.envelope.id}"
-        done.facts.extend(
-            outbox.Consequence(body, cause, nth, one.envelope.traceparent) for nth, body in enumerate(facts)
-        )
+        if facts:
+            envelope = event.envelope
+            cause = f"{self.source}:{event.topic}:{envelope.source}:{envelope.id}"
+            for nth, body in enumerate(facts):
+                done.facts.append(outbox.Consequence(body, cause, nth, envelope.traceparent))
         return None
 
     def _advance(
@@ -221,7 +216,7 @@ class Handling:
     ) -> None:
         if one.stream is None or one.envelope is None or one.envelope.sequence is None or not self.sequenced(one):
             return
-        blocked = streams.get(one.stream, Stream()).blocked
+        blocked = streams.get(one.stream, UNSEEN).blocked
         if blocked == "gap":
             filled.append(one.stream)
         streams[one.stream] = done.moved[one.stream] = Stream(one.envelope.sequence, blocked, one.envelope.traceparent)
@@ -229,7 +224,7 @@ class Handling:
     def _block(self, one: Taken, kind: str, streams: dict[tuple[str, str], Stream], done: Consequences) -> None:
         if one.stream is None or not self.holds_a_place(one, kind):
             return
-        standing = streams.get(one.stream, Stream())
+        standing = streams.get(one.stream, UNSEEN)
         blocked = standing.blocked or ("gap" if kind == "gap" else "refused")
         streams[one.stream] = done.moved[one.stream] = Stream(standing.sequence, blocked)
 

@@ -6,7 +6,7 @@ transaction as the effects.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.runtime.database import Contention, Database
 from services.runtime.outbox import Sealed
@@ -129,13 +129,16 @@ class Tally:
     ignored: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(NamedTuple):
     """How far one key of one topic has been handled, and whether an event of it is parked."""
 
     sequence: int = 0
     blocked: str | None = None
     traceparent: str | None = None
+
+
+UNSEEN: Final = Stream()
+"""Of a key nothing has been handled yet."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,8 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from schemas.envelope import Envelope, consequence_id, consequence_traceparent
 from schemas.topics import TOPICS
@@ -27,8 +26,7 @@ Sealed = tuple[str, bytes | None, bytes, bytes | None]
 """A record on its way out: topic, key, packed headers, value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Consequence:
+class Consequence(NamedTuple):
     """A fact that follows from a cause. The cause names it, so that the same cause gives the same id."""
 
     body: FactBody
@@ -55,7 +53,7 @@ async def seal(db: Database, source: str, consequences: Sequence[Consequence], t
         rows = await db.fetch(
             _NEXT_SEQUENCES, [topic for topic, _ in counts], [key for _, key in counts], list(counts.values())
         )
-        upcoming = {(row["topic"], row["key"]): row["sequence"] - counts[row["topic"], row["key"]] + 1 for row in rows}
+        upcoming = {(topic, key): last - counts[topic, key] + 1 for topic, key, last in (row.values() for row in rows)}
     sealed: list[Sealed] = []
     for one in consequences:
         stream = (one.body.TOPIC, one.body.subject)

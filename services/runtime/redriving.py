@@ -2,14 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from services.runtime import inbox, parking
 from services.runtime.database import Database
 from services.runtime.handling import BEHIND, REASONS, Consequences, Handling, Taken, clean
-from services.runtime.inbox import Stream
+from services.runtime.inbox import UNSEEN, Stream
 from services.runtime.parking import ParkedRow
 from services.runtime.service import FactBody, Known
 
@@ -42,9 +42,7 @@ class Redriving:
         if most == 0:
             rows, later = _up_to_first(rows)
         events = [
-            self._handling.event(one, one.envelope, now)
-            for row in rows
-            if (one := taken[row.id]).envelope is not None and one.body is not None and row.goes_on
+            self._handling.event(one, now) for row in rows if (one := taken[row.id]).body is not None and row.goes_on
         ]
         known = await self._handling.service.decider.load(db, events) if events else None
         done = Consequences()
@@ -63,8 +61,8 @@ class Redriving:
                 stuck.setdefault(stream, "gap" if kind == "gap" else "refused")
             still.append((row.id, REASONS[kind], clean(detail)))
         for stream in set(streams) | set(done.moved):
-            standing = done.moved.get(stream, streams.get(stream, Stream()))
-            blocked = stuck.get(stream) or (streams.get(stream, Stream()).blocked if later else None)
+            standing = done.moved.get(stream, streams.get(stream, UNSEEN))
+            blocked = stuck.get(stream) or (streams.get(stream, UNSEEN).blocked if later else None)
             done.moved[stream] = Stream(standing.sequence, blocked)
         await inbox.move_on(db, {}, done.moved, await self._handling.save(db, done, now))
         await parking.settle(db, settled, still)
@@ -86,7 +84,7 @@ class Redriving:
         keys = await parking.marked_keys(db, most)
         await inbox.hold_streams(db, ((topic, key) for topic, key in keys if key is not None))
         rows = await parking.of_keys(db, keys, most)
-        taken = {row.id: replace(self._handling.take(row.record), key=row.key) for row in rows}
+        taken = {row.id: self._handling.take(row.record)._replace(key=row.key) for row in rows}
         places: dict[int, tuple[int, int]] = {}
         highest: dict[tuple[str, str | None], int] = defaultdict(int)
         for row in rows:
@@ -115,7 +113,7 @@ class Redriving:
         if not row.goes_on and row.state != "discard":
             return (_KIND_OF_REASON[row.reason], row.detail)
         sequence = self._handling.sequence(one)
-        standing = done.moved.get(stream, streams.get(stream, Stream())) if stream is not None else Stream()
+        standing = done.moved.get(stream, streams.get(stream, UNSEEN)) if stream is not None else UNSEEN
         if sequence is not None and sequence <= standing.sequence:
             return None
         if row.state != "discard":
@@ -123,8 +121,10 @@ class Redriving:
                 return ("unreadable", one.unreadable)
             if sequence is not None and sequence > standing.sequence + 1:
                 return ("gap", f"sequence {sequence} came, {standing.sequence + 1} is missing")
-            if one.body is not None and (verdict := self._handling.decide(one, known, now, done)) is not None:
-                return verdict
+            if one.body is not None:
+                verdict = self._handling.decide(self._handling.event(one, now), known, done)
+                if verdict is not None:
+                    return verdict
         elif stream is not None and sequence is None and self._handling.sequenced(one):
             # Its sequence cannot be read: it was the missing one if a later event of the key waits for one.
             ahead = [other for other in awaited.get(stream, []) if other > standing.sequence]
