@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test check tests lock schemas compose-test clean
+.PHONY: help demo up down test check tests lock schemas compose-test bench clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ tests: $(READY) ## all tests, on real servers that the run starts itself
 compose-test: $(READY) ## the container stack for real, where there are containers
 	$(BIN)/python -m deploy.compose_test
 
+bench: $(READY) ## all benchmarks, more than an hour; one of them: make bench ONLY=runtime
+	$(BIN)/python -m tests.benchmarks $(or $(ONLY),all)
+
 schemas: $(READY) ## write the AsyncAPI document and the JSON Schemas anew from the models
 	$(BIN)/fieldbridge schemas write
 
@@ -44,6 +47,8 @@ lock: $(READY) ## pin every dependency, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	    --no-emit-index-url --no-emit-find-links pyproject.toml --extra build --extra local --extra dev \
 	    -c requirements.lock -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	    --no-emit-index-url --no-emit-find-links requirements-peers.txt -o requirements-peers.lock
 
 clean: ## stop what runs, and remove the environment and all data
 	@if [ -x $(BIN)/fieldbridge ]; then $(BIN)/fieldbridge down; fi

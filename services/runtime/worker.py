@@ -5,6 +5,7 @@ event when it raises, and its transactions do not reach PostgreSQL.
 """
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -212,12 +213,19 @@ def run(service: Service) -> NoReturn:
     host = Host(service, settings)
     worker = _Worker(application(host, service, settings, logging), loop=loop, loglevel=settings.log_level, quiet=True)
     host.end_worker = worker.end
+    _collect_seldom()
     Watchdog(host.health, settings.watchdog_seconds).start(loop)
     try:
         worker.execute_from_commandline()
     finally:
         if host.unusable is not None:
             sys.exit(f"fieldbridge {service.name}: {host.unusable}")
+
+
+def _collect_seldom() -> None:
+    """A batch makes tens of thousands of objects and no cycles: to look for some among them costs and finds nothing."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def _end_at_once(_: int, __: object) -> NoReturn:
