@@ -1,0 +1,1 @@
+"""Benchmarks: what is measured, against what, and under which conditions. `python -m tests.benchmarks --help`."""
