@@ -18,5 +18,6 @@ def service() -> Service:
         reads=handlers.READS,
         decider=Decider(handlers.load, handlers.decide, store.save),
         pages=pages.PAGES,
+        rebuildable=True,
         gauges=(Gauge("fieldbridge_requests", "Requests by the step at which they stand.", ("step",), _funnel),),
     )

@@ -175,6 +175,7 @@ class Pool:
         self.url = url
         self._most = most
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._barred = ""
 
     async def open(self, say: Callable[[str], None], wait: Callable[[float], Awaitable[None]]) -> None:
         """Connects, waiting for the server for as long as it takes. Raises UnusableDatabase where waiting is vain."""
@@ -210,9 +211,15 @@ class Pool:
         async with self.connection() as db:
             return int(await db.fetchval("SELECT current_setting('server_version_num')::int")) // 10_000
 
+    def bar(self, why: str) -> None:
+        """From now on nobody gets a connection: nothing more is to be read from this database or written to it."""
+        self._barred = why
+
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection, None]:
         """A connection from the pool; waits at most ten seconds for a free one."""
+        if self._barred:
+            raise ConnectionError(self._barred)
         if self._pool is None:
             raise ConnectionError("the pool of connections is not open")
         async with self._pool.acquire(timeout=10) as connection:

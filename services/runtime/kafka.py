@@ -13,14 +13,14 @@ from typing import Any, Final, Protocol, TypeVar, cast
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import IllegalStateError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import IllegalStateError, KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
 from aiokafka.partitioner import murmur2
 
 from schemas.topics import DEAD_SUFFIX, Topic
 from services.runtime import rawrecords
 from services.runtime.settings import Settings
 
-__all__ = ["IllegalStateError", "KafkaError", "TopicPartition"]
+__all__ = ["IllegalStateError", "KafkaError", "KafkaTimeoutError", "TopicPartition"]
 
 PATIENCE_SECONDS: Final = 10.0
 """How long a question to the brokers may stay without an answer."""
@@ -69,6 +69,7 @@ class Consumer(Protocol):
     async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]: ...
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]: ...
     def seek(self, partition: TopicPartition, offset: int) -> None: ...
+    async def committed(self, partition: TopicPartition) -> int | None: ...
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None: ...
     def highwater(self, partition: TopicPartition) -> int | None: ...
 
@@ -176,6 +177,16 @@ async def send(producer: Producer, records: Iterable[Outgoing]) -> list[Awaitabl
 def _hash(key: bytes | None) -> int:
     """What Kafka's own clients take a key's partition from; 0 without a key. Remembered: it is computed in Python."""
     return 0 if key is None else murmur2(key) & 0x7FFFFFFF
+
+
+async def committed(consumer: Consumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    """How far the group has said it handled partitions; without those it never said so of. Raises KafkaError."""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            said = await asyncio.gather(*(consumer.committed(partition) for partition in partitions))
+    except TimeoutError:
+        raise KafkaTimeoutError("committed offsets were asked for in vain") from None
+    return {partition: offset for partition, offset in zip(partitions, said, strict=True) if offset is not None}
 
 
 async def started(make: Callable[[], C], settings: Settings, say: Callable[[str], None], wait: Wait) -> C:

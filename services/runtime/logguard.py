@@ -8,6 +8,7 @@ from services.runtime.health import Halted
 from services.runtime.kafka import TopicPartition
 from services.runtime.topiclogs import TopicLog
 
+DATABASE_WENT_BACK: Final = "database_went_back"
 _PAST_END_SECONDS: Final = 5.0
 
 
@@ -47,6 +48,16 @@ class LogGuard:
                 f"The position of {partition.topic}-{partition.partition} is {position}, but its log starts at "
                 f"{start}: events were deleted before they were handled. Restore the log, or decide by hand where to "
                 "go on.",
+            )
+
+    def check_not_older(self, partition: TopicPartition, position: int, committed: int) -> None:
+        """Raises Halted where a position lies before an offset that was committed to Kafka only after it."""
+        if position < committed:
+            raise Halted(
+                DATABASE_WENT_BACK,
+                f"Kafka was told that {partition.topic}-{partition.partition} is handled up to {committed}, but the "
+                f"database's position is {position}: it is older than facts that were published from it, and would "
+                "decide anew what others have acted on. Restore its latest state.",
             )
 
     def within_end(self, partition: TopicPartition, position: int, end: int) -> bool:

@@ -13,8 +13,16 @@ from services.runtime.failpoints import armed
 from services.runtime.handling import Handling, Taken
 from services.runtime.health import Halted, Health
 from services.runtime.inbox import Claim, Slot
-from services.runtime.kafka import Consumer, IllegalStateError, KafkaError, Message, Rebalance, TopicPartition
-from services.runtime.logguard import LogGuard
+from services.runtime.kafka import (
+    Consumer,
+    IllegalStateError,
+    KafkaError,
+    KafkaTimeoutError,
+    Message,
+    Rebalance,
+    TopicPartition,
+)
+from services.runtime.logguard import DATABASE_WENT_BACK, LogGuard
 from services.runtime.logs import describe, logger
 from services.runtime.metrics import Metrics
 from services.runtime.records import Record
@@ -83,6 +91,9 @@ class Pump(Supervised):
                 await self._turn()
         except Halted as halted:
             self._health.halt("pump", halted)
+            if halted.reason == DATABASE_WENT_BACK:
+                # Rounds and the relay must not go on from there either.
+                self._pool.bar(str(halted))
             self._metrics.halted.labels(halted.reason).set(1)
             log.critical("halted", reason=halted.reason, why=str(halted))
         finally:
@@ -165,6 +176,7 @@ class Pump(Supervised):
         partitions = sorted(self._unclaimed)
         starts = await consumer.beginning_offsets(partitions)
         logs = await self._logs(consumer)
+        committed = {} if self._handling.service.rebuildable else await kafka.committed(consumer, partitions)
         try:
             async with self._pool.transaction() as db:
                 self._guard.follow(await inbox.follow(db, logs))
@@ -172,6 +184,8 @@ class Pump(Supervised):
                 claims = await inbox.claim(
                     db, self._worker, {self._slot(partition): starts[partition] for partition in partitions}
                 )
+                for partition, offset in committed.items():
+                    self._guard.check_not_older(partition, claims[self._slot(partition)].next_offset, offset)
         except Exception as error:
             if meaning(error) is Failure.DEFECT:
                 raise
@@ -201,7 +215,12 @@ class Pump(Supervised):
         """Once in a while, sees that the logs are still those that were claimed. Raises Halted."""
         if monotonic() - self._recognised >= _RECOGNISE_EVERY_SECONDS:
             self._recognised = monotonic()
-            self._guard.check_same(await self._logs(consumer))
+            try:
+                async with asyncio.timeout(_LONGEST_HINT_SECONDS):
+                    found = await self._logs(consumer)
+            except TimeoutError:
+                raise KafkaTimeoutError("which logs there are stayed without an answer") from None
+            self._guard.check_same(found)
 
     async def _logs(self, consumer: Consumer) -> dict[str, TopicLog]:
         found = await topic_logs(consumer, self._topics)

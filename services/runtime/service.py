@@ -140,6 +140,8 @@ class Service:
     pages: tuple[Page, ...] = ()
     gauges: tuple[Gauge, ...] = ()
     migrations: str = ""
+    rebuildable: bool = False
+    """Whether it publishes nothing, so that everything it keeps can be made anew by reading the logs again."""
 
     def __post_init__(self) -> None:
         if not self.migrations:

@@ -138,3 +138,35 @@ async def test_a_long_queue_behind_one_refused_event_is_no_reason_to_stop(own: S
     await own.settle()
     assert await worker.reasons() == []
     assert len(await own.parked("k")) == 39
+
+
+async def test_a_database_older_than_what_was_published_from_it_is_not_worked_with(own: Stage) -> None:
+    worker = await own.start().ready()
+    await own.say(*_events(own, 1, 6))
+    await own.settle()
+    await _committed_to_kafka(own, 5)
+    assert await worker.stop() == 0
+    await own.fetch(
+        "UPDATE runtime.consumer_position SET next_offset = next_offset - 3, applied = applied - 3 "
+        """WHERE topic = 'requests' AND "partition" = 0"""
+    )
+    halted = own.start()
+    await _halted(halted, "database_went_back")
+    assert await own.counted("k") == "1 2 3 4 5"
+
+    async def others_stop() -> bool:
+        return any("PostgreSQL does not answer" in reason for reason in await halted.reasons())
+
+    await until(others_stop, "rounds and the relay get no connection any more")
+    assert await halted.stop() == 0
+
+
+async def _committed_to_kafka(own: Stage, offset: int) -> None:
+    async with _administrator(own) as administrator:
+
+        async def said() -> bool:
+            offsets = await administrator.list_consumer_group_offsets(own.prefix + "counting")
+            place = offsets.get(TopicPartition(own.prefix + "requests", 0))
+            return place is not None and place.offset == offset
+
+        await until(said, f"the group has committed {offset}")
