@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, Protocol, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -46,6 +47,7 @@ class Publisher(Protocol):
 
 class _Message(Protocol):
     offset: int
+    timestamp: int
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
@@ -77,6 +79,8 @@ class LogRecord:
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
+    published: datetime | None = None
+    """When its producer sent it; None where it came from no log."""
 
 
 @asynccontextmanager
@@ -151,6 +155,7 @@ class Follower:
                 message.key,
                 message.value,
                 message.headers,
+                _published(message.timestamp),
             )
             for partition, messages in read.items()
             for message in messages
@@ -196,6 +201,14 @@ async def log_lengths(stack: Stack) -> dict[str, int]:
     for (topic, number), end in ends.items():
         lengths[topic] += end - reading.starts[topic, number]
     return lengths
+
+
+def _published(milliseconds: int) -> datetime | None:
+    """A record's timestamp; its producer may have set any number."""
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def headers_of(record: LogRecord) -> dict[str, bytes | None]:

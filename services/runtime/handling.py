@@ -246,6 +246,7 @@ REASONS: Final = {
     "refuse": parking.REFUSED,
     "gap": parking.GAP,
     "behind": parking.BEHIND,
+    "discarded": parking.DISCARDED,
 }
 
 

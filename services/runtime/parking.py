@@ -17,6 +17,8 @@ GAP: Final = "gap"
 """An earlier event of the key has not arrived."""
 BEHIND: Final = "behind"
 """An earlier event of the key is parked."""
+DISCARDED: Final = "discarded"
+"""Discarded, and not yet its turn: an earlier event of the key is parked."""
 
 _COLUMNS: Final = (
     "topic",
@@ -62,7 +64,12 @@ class ParkedRow:
     @property
     def goes_on(self) -> bool:
         """Whether it is to be handled when its key is redriven: it was marked, or it only waited for others."""
-        return self.state == "redrive" or (self.state == "parked" and self.reason in (GAP, BEHIND))
+        return self.state == "redrive" or (self.state == "parked" and self.reason in (GAP, BEHIND, DISCARDED))
+
+    @property
+    def discarded(self) -> bool:
+        """Whether it is to have no effect when its turn comes."""
+        return self.state == "discard" or self.reason == DISCARDED
 
 
 def _row(row: Row) -> ParkedRow:
@@ -200,7 +207,7 @@ async def release_gaps(db: Database, keys: Sequence[tuple[str, str]]) -> None:
             """
             UPDATE runtime.parked AS one SET state = 'redrive'
             FROM unnest($1::text[], $2::text[]) AS given (topic, key)
-            WHERE one.topic = given.topic AND one.key = given.key
+            WHERE one.topic = given.topic AND one.key = given.key AND one.state = 'parked'
             """,
             [topic for topic, _ in keys],
             [key for _, key in keys],

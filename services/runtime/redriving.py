@@ -32,8 +32,8 @@ class Redriving:
     async def redrive(self, db: Database, now: datetime, most: int) -> Redriven:
         """Handles again, in their order, the parked events of up to so many keys that hold a marked one.
 
-        A discarded event counts as handled without effect. What only waited behind others goes on with them. With 0,
-        a single event is handled, and those behind it the next time.
+        A discarded event counts as handled without effect once its turn has come. What only waited behind others goes
+        on with them. With 0, a single event is handled, and those behind it the next time.
         """
         keys, rows, taken = await self._marked(db, max(1, most))
         streams = await inbox.streams(db, ((topic, key) for topic, key in keys if key is not None))
@@ -73,7 +73,7 @@ class Redriving:
         """Parks the first marked event again, whose effects cannot be loaded or saved, and its key behind it."""
         _, rows, _ = await self._marked(db, 1)
         first, later = _up_to_first(rows)
-        behind = [(row.id, parking.BEHIND, BEHIND) for row in later if row.goes_on]
+        behind = [(row.id, parking.BEHIND, BEHIND) for row in later if row.goes_on and not row.discarded]
         await parking.settle(db, [], [*((row.id, parking.REFUSED, detail) for row in first[-1:]), *behind])
 
     async def _marked(
@@ -108,15 +108,19 @@ class Redriving:
     ) -> tuple[str, str] | None:
         """Why a parked event stays parked; None where it is settled."""
         stream = one.stream
-        if stream is not None and stream in stuck and row.state != "discard":
-            return ("behind", BEHIND)
-        if not row.goes_on and row.state != "discard":
+        if stream is not None and stream in stuck:
+            if not row.discarded:
+                return ("behind", BEHIND)
+            if self._handling.sequenced(one):
+                # Were it settled now, the events before it would look as if they had been handled.
+                return ("discarded", BEHIND)
+        if not row.goes_on and not row.discarded:
             return (_KIND_OF_REASON[row.reason], row.detail)
         sequence = self._handling.sequence(one)
         standing = done.moved.get(stream, streams.get(stream, UNSEEN)) if stream is not None else UNSEEN
         if sequence is not None and sequence <= standing.sequence:
             return None
-        if row.state != "discard":
+        if not row.discarded:
             if one.unreadable is not None:
                 return ("unreadable", one.unreadable)
             if sequence is not None and sequence > standing.sequence + 1:
@@ -139,6 +143,7 @@ _KIND_OF_REASON: Final = {
     parking.REFUSED: "refuse",
     parking.GAP: "gap",
     parking.BEHIND: "behind",
+    parking.DISCARDED: "discarded",
 }
 
 

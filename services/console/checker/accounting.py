@@ -254,8 +254,11 @@ def _starts_within(one: Taken, other: Taken) -> bool:
 
 
 def _at_one_time(one: Taken, other: Taken) -> bool:
-    """Whether both plans stood for a while. Time that was given back may be given to another."""
-    return (one.until is None or other.since < one.until) and (other.until is None or one.since < other.until)
+    """Whether both plans stood for a while: each was published before the other's time was given back.
+
+    When it was decided says less: a decision may wait for locks while another worker gives time back and takes it.
+    """
+    return (one.until is None or other.known < one.until) and (other.until is None or one.known < other.until)
 
 
 def _conflicts(books: Books) -> Iterator[str | None]:

@@ -132,7 +132,7 @@ class Books:
         elif record.topic == RECEIPTS.name:
             self._take_receipt(envelope, body)
         elif self._is_next(record, envelope):
-            self._take_fact(record.topic, envelope, body)
+            self._take_fact(record, envelope, body)
 
     def _take_dead(self, record: wire.LogRecord) -> None:
         headers = wire.headers_of(record)
@@ -183,14 +183,14 @@ class Books:
             stream.ids += [*[None] * (sequence - known - 1), event]
         return True
 
-    def _take_fact(self, topic: str, envelope: Envelope, body: Mapping[str, Any]) -> None:
-        if topic == ROSTER.name:
+    def _take_fact(self, record: wire.LogRecord, envelope: Envelope, body: Mapping[str, Any]) -> None:
+        if record.topic == ROSTER.name:
             self.roster.take(envelope.type, envelope.time, body)
             return
         life = self.lives.setdefault(envelope.subject, Life())
-        if topic == REQUESTS.name and life.first is None:
+        if record.topic == REQUESTS.name and life.first is None:
             life.first = envelope.type
-        life.take(envelope.type, envelope.time, body)
+        life.take(envelope.type, envelope.time, body, record.published)
 
 
 async def read_books(stack: Stack, seconds: float, say: Callable[[str], None]) -> tuple[Books, str | None]:
@@ -207,7 +207,7 @@ async def read_books(stack: Stack, seconds: float, say: Callable[[str], None]) -
             books.starts, books.ends = logs.starts, await logs.ends()
             async for record in logs.until(books.ends):
                 books.take(record)
-            await _read_databases(stack, books)
+            await read_databases(stack, books)
             moved = await logs.ends() != books.ends
         if restless is not None or not moved:
             return books, restless
@@ -264,11 +264,12 @@ def _body(topic: str, event_type: str, data: bytes) -> dict[str, Any] | None:
     return None if known is None else cast("dict[str, Any]", json.loads(data))
 
 
-async def _read_databases(stack: Stack, books: Books) -> None:
+async def read_databases(stack: Stack, books: Books) -> None:
+    """Takes in what the services' databases say, in place of what they said before. Raises Trouble."""
     books.positions = await ask_each(stack, _positions)
     books.outboxes = await ask_each(stack, _outbox)
-    for service, parked in (await ask_each(stack, _parked)).items():
-        books.parked += [Parked(service, *row) for row in parked]
+    parked = await ask_each(stack, _parked)
+    books.parked = [Parked(service, *row) for service, rows in parked.items() for row in rows]
     books.intake_steps = await ask(stack, "intake", _steps_of("SELECT id AS request_id, step FROM request"))
     books.reported_steps = await ask(stack, "reporting", _steps_of("SELECT request_id, step FROM request"))
     books.matches = await ask(stack, "matching", _active_matches)

@@ -68,6 +68,9 @@ class Taken:
 
     session: Session
     since: datetime
+    """When it was decided, as the fact says. The transaction may have waited for others before it was committed."""
+    known: datetime
+    """When the fact was published: by then it was committed."""
     until: datetime | None = None
 
 
@@ -152,8 +155,9 @@ class Life:
             return "accepted"
         return "proposed" if self.match_step == "proposed" else "matched"
 
-    def take(self, event_type: str, time: datetime, body: Mapping[str, Any]) -> None:
+    def take(self, event_type: str, time: datetime, body: Mapping[str, Any], published: datetime | None = None) -> None:
         """Takes in one fact of the topics requests, matches or engagements."""
+        known = time if published is None else max(time, published)
         kind, _, _ = event_type.partition(".")
         if event_type in _GIVES_BACK:
             self.given_back.append((time, body.get("session_id")))
@@ -163,9 +167,9 @@ class Life:
             case "match":
                 self._take_match(event_type, time, body)
             case "engagement" | "follow_up":
-                self._take_engagement(event_type, time, body)
+                self._take_engagement(event_type, time, known, body)
             case "session":
-                self._take_session(event_type, time, body)
+                self._take_session(event_type, time, known, body)
             case "request":
                 self._take_request(event_type, body)
             case _:
@@ -202,12 +206,12 @@ class Life:
             case _:
                 self.match_step = "not_found"
 
-    def _take_engagement(self, event_type: str, time: datetime, body: Mapping[str, Any]) -> None:
+    def _take_engagement(self, event_type: str, time: datetime, known: datetime, body: Mapping[str, Any]) -> None:
         match event_type:
             case "engagement.planned.v1" | "engagement.replanned.v1":
                 self.planned_match, self.engagement, self.follow_up = body["match_id"], "planned", False
                 self.plan = {session["session_id"]: _session(session) for session in body["sessions"]}
-                self.taken += [Taken(session, time) for session in self.plan.values()]
+                self.taken += [Taken(session, time, known) for session in self.plan.values()]
             case "engagement.not_plannable.v1":
                 self.planned_match, self.engagement, self.plan = body["match_id"], "not_plannable", {}
             case "engagement.confirmed.v1":
@@ -222,7 +226,7 @@ class Life:
             case _:
                 self.follow_up = True
 
-    def _take_session(self, event_type: str, time: datetime, body: Mapping[str, Any]) -> None:
+    def _take_session(self, event_type: str, time: datetime, known: datetime, body: Mapping[str, Any]) -> None:
         match event_type:
             case "session.reported.v1":
                 self.reported.add(body["session_id"])
@@ -232,7 +236,7 @@ class Life:
                 moved = _session(body["session"])
                 self.plan[moved.session_id] = moved
                 self._give_back(time, moved.session_id)
-                self.taken.append(Taken(moved, time))
+                self.taken.append(Taken(moved, time, known))
 
 
 def _session(said: Mapping[str, Any]) -> Session:
