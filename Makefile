@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test check tests lock schemas compose-test bench clean
+.PHONY: help demo up down test check tests lock schemas compose-test bench faults clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ compose-test: $(READY) ## the container stack for real, where there are containe
 
 bench: $(READY) ## all benchmarks, more than an hour; one of them: make bench ONLY=runtime
 	$(BIN)/python -m tests.benchmarks $(or $(ONLY),all)
+
+faults: $(READY) ## the fault campaign, about an hour a run of ten seeds; with a report in .fieldbridge/faults
+	$(BIN)/python -m tests.faults --plain-faust --broken
+	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),10) --minutes 10
 
 schemas: $(READY) ## write the AsyncAPI document and the JSON Schemas anew from the models
 	$(BIN)/fieldbridge schemas write

@@ -5,16 +5,18 @@ Like the audit it knows the contract and nothing of the services' code.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from schemas import submissions
-from schemas.envelope import NotAnEvent, read
-from schemas.topics import ENGAGEMENTS, MATCHES, REQUESTS, SERVICES, TOPICS
+from schemas.envelope import Envelope, NotAnEvent, read
+from schemas.topics import DEAD_SUFFIX, ENGAGEMENTS, MATCHES, REQUESTS, SERVICES, SUBMISSIONS, TOPICS
 from services.console import wire
 from services.console.checker.accounting import audit
-from services.console.checker.books import Books, read_books
+from services.console.checker.books import Books, read_databases, until_at_rest
 from services.console.checking import read_ledger
 from services.console.sql import Asked, ask, ask_each
 from services.console.surroundings import Stack
@@ -37,6 +39,10 @@ _SAID_ONCE: Final = {
 _UNKNOWN_TYPE: Final = "unknown"
 """Under what reporting counts the types that strangers make up."""
 _SEQUENCED: Final = {topic.name: topic.publisher for topic in TOPICS if topic.sequenced}
+_ABOUT_REQUESTS: Final = frozenset({REQUESTS.name, MATCHES.name, ENGAGEMENTS.name})
+_PLANS: Final = frozenset({"engagement.planned.v1", "engagement.replanned.v1"})
+_TRIES: Final = 4
+_READ_SECONDS: Final = 0.5
 _STEP_OF_ENGAGEMENT: Final = {"planned", "confirmed", "delivered"}
 
 
@@ -44,60 +50,114 @@ Counts = dict[str, dict[tuple[str, str], int]]
 """Of each service: the last sequence by topic and key."""
 
 
-class Said(NamedTuple):
-    """One fact of the log."""
+class Judge:
+    """Reads the logs of one stack from their beginning, and on from there each time it is asked."""
 
-    id: str
-    type: str
-    body: dict[str, Any]
+    def __init__(self, stack: Stack, logs: wire.Follower) -> None:
+        self._stack = stack
+        self._logs = logs
+        self._books = Books(starts=logs.starts)
+        self._reached = dict(logs.starts)
+        self._told: dict[tuple[str, str], Told] = {}
+
+    async def findings(self, ledger: Path | None = None, seconds: float = 60.0) -> list[str]:
+        """Everything that does not hold once the stack is at rest; empty where all is accounted for."""
+        for _ in range(_TRIES):
+            restless = await until_at_rest(self._stack, seconds)
+            await self._read_on()
+            await read_databases(self._stack, self._books)
+            if restless is not None or await self._logs.ends() == self._books.ends:
+                break
+        else:
+            restless = "events kept coming while the logs were read"
+        account = audit(self._books, () if ledger is None else read_ledger(ledger))
+        return [*([restless] if restless else []), *account.findings, *[more async for more in self._more()]]
+
+    @property
+    def set_aside(self) -> Counter[tuple[str, str, str]]:
+        """How many events are parked, by service, topic and reason, as they were when last looked at."""
+        return Counter((one.service, one.topic, one.reason) for one in self._books.parked)
+
+    async def _read_on(self) -> None:
+        self._books.ends = await self._logs.ends()
+        while any(self._reached[slot] < end for slot, end in self._books.ends.items()):
+            for record in await self._logs.next(_READ_SECONDS):
+                self._reached[record.topic, record.partition] = record.offset + 1
+                self._take(record)
+
+    def _take(self, record: wire.LogRecord) -> None:
+        self._books.take(record)
+        if record.topic not in _ABOUT_REQUESTS:
+            return
+        try:
+            envelope, data = read(record.headers, record.value)
+        except NotAnEvent:
+            return
+        if envelope.source == f"/fieldbridge/{_SEQUENCED[record.topic]}":
+            self._told.setdefault((record.topic, envelope.subject), Told()).take(envelope, data)
+
+    async def _more(self) -> AsyncIterator[str]:
+        """What the console's audit does not ask."""
+        stack, books = self._stack, self._books
+        for (topic, request_id), told in self._told.items():
+            for finding in told.doubled(topic, request_id):
+                yield finding
+        for finding in (
+            *_receipts_uncounted(books, await ask(stack, "reporting", _receipt_counts)),
+            *_streams(books, await ask_each(stack, _published), await ask_each(stack, _seen)),
+            *_engagements(books, await ask(stack, "scheduling", _engagement_steps)),
+            *_stories(books, await ask(stack, "reporting", _story_lengths)),
+        ):
+            yield finding
+
+
+@asynccontextmanager
+async def judging(stack: Stack) -> AsyncGenerator[Judge]:
+    """A judge of a stack. Raises Trouble where Kafka does not answer."""
+    topics = [*(topic.name for topic in TOPICS), SUBMISSIONS.name + DEAD_SUFFIX]
+    async with wire.follower(stack, topics, from_start=True) as logs:
+        yield Judge(stack, logs)
 
 
 async def findings(stack: Stack, ledger: Path | None = None, seconds: float = 60.0) -> list[str]:
     """Everything that does not hold of a stack, once it is at rest; empty where all is accounted for."""
-    books, restless = await read_books(stack, seconds, lambda _: None)
-    account = audit(books, () if ledger is None else read_ledger(ledger))
-    more = [
-        *_doubled(await _facts(stack)),
-        *_receipts_uncounted(books, await ask(stack, "reporting", _receipt_counts)),
-        *_streams(books, await ask_each(stack, _published), await ask_each(stack, _seen)),
-        *_engagements(books, await ask(stack, "scheduling", _engagement_steps)),
-        *_stories(books, await ask(stack, "reporting", _story_lengths)),
-    ]
-    return [*([restless] if restless else []), *account.findings, *more]
+    async with judging(stack) as judge:
+        return await judge.findings(ledger, seconds)
 
 
-async def _facts(stack: Stack) -> dict[tuple[str, str], list[Said]]:
-    """The facts about each request, by topic, without those that Kafka holds twice under the same id."""
-    told: dict[tuple[str, str], dict[str, Said]] = {}
-    async with wire.follower(stack, (REQUESTS.name, MATCHES.name, ENGAGEMENTS.name), from_start=True) as logs:
-        async for record in logs.until(await logs.ends()):
-            try:
-                envelope, data = read(record.headers, record.value)
-            except NotAnEvent:
-                continue
-            if envelope.source == f"/fieldbridge/{_SEQUENCED[record.topic]}":
-                said = Said(envelope.id, envelope.type, json.loads(data))
-                told.setdefault((record.topic, envelope.subject), {}).setdefault(envelope.id, said)
-    return {key: list(facts.values()) for key, facts in told.items()}
+@dataclass(slots=True)
+class Told:
+    """What one topic says of one request. What Kafka holds twice under the same id was said once."""
 
+    ids: set[str] = field(default_factory=set[str])
+    times: Counter[tuple[str, ...]] = field(default_factory=Counter[tuple[str, ...]])
+    matches: list[str] = field(default_factory=list[str])
+    plans: list[int] = field(default_factory=list[int])
 
-def _doubled(told: dict[tuple[str, str], list[Said]]) -> Iterator[str]:
-    """Facts that are said again with another id, and counts that skip or repeat a number."""
-    for (topic, request_id), facts in told.items():
-        times = Counter(
-            (said.type, *(said.body[field] for field in _SAID_ONCE[said.type]))
-            for said in facts
-            if said.type in _SAID_ONCE
-        )
-        for what, count in times.items():
+    def take(self, envelope: Envelope, data: bytes) -> None:
+        """Takes in one fact."""
+        if envelope.id in self.ids:
+            return
+        self.ids.add(envelope.id)
+        if envelope.type not in _SAID_ONCE:
+            return
+        body: dict[str, Any] = json.loads(data)
+        self.times[envelope.type, *(str(body[name]) for name in _SAID_ONCE[envelope.type])] += 1
+        if envelope.type == "match.proposed.v1":
+            self.matches.append(body["match_id"])
+        if envelope.type in _PLANS:
+            self.plans.append(body["plan_version"])
+
+    def doubled(self, topic: str, request_id: str) -> Iterator[str]:
+        """Facts that are said again with another id, and counts that skip or repeat a number."""
+        for what, count in self.times.items():
             if count > 1:
-                yield f"{topic} says {count} times of {request_id}: {what}"
-        matches = [said.body["match_id"] for said in facts if said.type == "match.proposed.v1"]
-        if matches != [f"{request_id}/m{nth}" for nth in range(1, len(matches) + 1)]:
-            yield f"the matches of {request_id} are not counted from 1: {matches}"
-        plans = [said.body["plan_version"] for said in facts if said.type.endswith("planned.v1")]
-        if plans != list(range(1, len(plans) + 1)):
-            yield f"the plans of {request_id} are not counted from 1: {plans}"
+                yield f"{topic} says {count} times of {request_id}: {' '.join(what)}"
+        numbers = [match_id.rpartition("/m")[2] for match_id in self.matches]
+        if numbers != [str(nth) for nth in range(1, len(numbers) + 1)]:
+            yield f"the matches of {request_id} are not counted from 1: {self.matches}"
+        if self.plans != list(range(1, len(self.plans) + 1)):
+            yield f"the plans of {request_id} are not counted from 1: {self.plans}"
 
 
 def _receipts_uncounted(books: Books, counted: dict[tuple[str, str, str], int]) -> Iterator[str]:

@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -15,19 +15,30 @@ import psutil
 
 from deploy.local import servers
 from schemas.topics import SERVICES
-from services.console.registry import SAMPLE, bring_in, read_list
+from services.console.registry import SAMPLE, Row, bring_in, read_list
 from services.console.simulate import registry
 from services.console.stack import bring_up, find, standing, take_down
-from services.console.surroundings import Stack, Surroundings, read_record
+from services.console.surroundings import Process, Stack, Surroundings, read_record, write_record
 from services.console.world.answering import World
 from services.console.world.asking import Asking
 from services.console.world.population import Agency, roster
 from services.console.world.simulation import Simulation, running
 
 SEED: Final = 2017
-EXPERTS: Final = 70
 _PATIENCE_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True)
+class Population:
+    """How many there are in the world of a stack."""
+
+    agencies: int
+    experts: int
+
+
+FEW: Final = Population(agencies=100, experts=70)
+"""Enough for some dozens of requests."""
 
 
 def quiet(_: str) -> None:
@@ -52,6 +63,11 @@ class Ground:
         process = find(self.stack.process(service))
         assert process is not None, f"{service} does not run"
         return process
+
+    def adopt(self, service: str, process: Process) -> None:
+        """Makes another process the stack's own, in place of one that has ended."""
+        stack = self.stack
+        write_record(self.surroundings.home, replace(stack, processes=stack.processes | {service: process}))
 
     async def kill(self, service: str) -> None:
         """Ends a service as a crash would."""
@@ -103,6 +119,14 @@ class Ground:
         finally:
             await connection.close()
 
+    async def rows(self, service: str, question: str, *arguments: object) -> list[asyncpg.Record]:
+        """The answer of a service's database."""
+        connection = await asyncpg.connect(self.stack.database(service))
+        try:
+            return await connection.fetch(question, *arguments)
+        finally:
+            await connection.close()
+
     async def until(self, service: str, question: str, *arguments: object) -> None:
         """Waits until a service's database answers the question with yes."""
         deadline = monotonic() + _PATIENCE_SECONDS
@@ -132,11 +156,11 @@ class Ground:
             await self.start_server("kafka")
 
 
-def lay(surroundings: Surroundings, machine: Path) -> Ground:
+def lay(surroundings: Surroundings, machine: Path, population: Population = FEW) -> Ground:
     """Brings a stack up, with agencies and a roster known to all."""
     ground = Ground(surroundings, machine)
     bring_up(surroundings, quiet)
-    asyncio.run(_populate(ground.stack))
+    asyncio.run(_populate(ground.stack, population))
     return ground
 
 
@@ -145,12 +169,25 @@ def clear(ground: Ground) -> None:
     take_down(ground.surroundings, quiet)
 
 
-async def _populate(stack: Stack) -> None:
-    await bring_in(stack, read_list(SAMPLE), lambda _: None)
+async def _populate(stack: Stack, population: Population) -> None:
+    await bring_in(stack, _listed(population.agencies), lambda _: None)
     agencies = await registry(stack)
     async with running(stack, world("roster", agencies), None) as simulation:
-        await simulation.publish(roster(SEED, "roster", EXPERTS, agencies, datetime.now(UTC).date()))
+        await simulation.publish(roster(SEED, "roster", population.experts, agencies, datetime.now(UTC).date()))
         await simulation.answered(_PATIENCE_SECONDS)
+
+
+def _listed(agencies: int) -> list[tuple[int, Row]]:
+    """Rows of so many agencies: the sample's, then the same under other identifiers, in counties of their own."""
+    sample = [row for _, row in read_list(SAMPLE)]
+    return [
+        (nth, sample[nth] if nth < len(sample) else _like(sample[nth % len(sample)], *divmod(nth, len(sample))))
+        for nth in range(agencies)
+    ]
+
+
+def _like(row: Row, lap: int, nth: int) -> Row:
+    return row | {"ori": f"{row['state']}{lap:03d}{nth:04d}"}
 
 
 def world(run: str, agencies: list[Agency]) -> World:
@@ -159,26 +196,48 @@ def world(run: str, agencies: list[Agency]) -> World:
 
 
 class Traffic:
-    """Requests that keep coming, and the outside world that answers what is published."""
+    """Requests that keep coming, and the outside world that answers what is published.
 
-    def __init__(self, simulation: Simulation, ledger: Path, requests: int, rate: float) -> None:
+    `requests` is how many come at least; where they are not to end before `end`, more follow at the same rate.
+    """
+
+    def __init__(
+        self, simulation: Simulation, ledger: Path, requests: int, rate: float, *, endless: bool = False
+    ) -> None:
         self.simulation = simulation
         self.ledger = ledger
+        self.rate = rate
+        """Requests a second; of those beyond the least number it may be changed."""
         self._requests = requests
-        self._asking = asyncio.create_task(simulation.ask(range(requests), rate, range(0), lambda: None))
+        self._enough = not endless
+        self._asking = asyncio.create_task(self._ask())
+
+    async def _ask(self) -> None:
+        await self.simulation.ask(range(self._requests), self.rate, range(0), lambda: None)
+        asked = self._requests
+        while not self._enough:
+            at_a_time = max(1, round(self.rate / 4))
+            await self.simulation.ask(range(asked, asked + at_a_time), self.rate, range(0), lambda: None)
+            asked += at_a_time
+
+    @property
+    def submitted(self) -> int:
+        """How many requests have been submitted so far."""
+        return len(self.simulation.world.asked)
 
     async def reach(self, share: float) -> None:
         """Waits until this share of the requests has been submitted."""
         deadline = monotonic() + _PATIENCE_SECONDS
-        while len(self.simulation.world.asked) < share * self._requests:
+        while self.submitted < share * self._requests:
             assert not self._asking.done() or not self._asking.exception(), self._asking
-            assert monotonic() < deadline, f"only {len(self.simulation.world.asked)} requests were submitted"
+            assert monotonic() < deadline, f"only {self.submitted} requests were submitted"
             await asyncio.sleep(_POLL_SECONDS)
 
-    async def end(self) -> None:
+    async def end(self, seconds: float = _PATIENCE_SECONDS) -> None:
         """Waits until every request has been submitted and every submission answered."""
+        self._enough = True
         await self._asking
-        await self.simulation.answered(_PATIENCE_SECONDS)
+        await self.simulation.answered(seconds)
 
     async def cancel(self) -> None:
         self._asking.cancel()
@@ -187,13 +246,13 @@ class Traffic:
 
 @asynccontextmanager
 async def traffic(
-    ground: Ground, run: str, folder: Path, requests: int = 48, rate: float = 16.0
+    ground: Ground, run: str, folder: Path, requests: int = 48, rate: float = 16.0, *, endless: bool = False
 ) -> AsyncGenerator[Traffic]:
     """Requests of one run on their way."""
     ledger = folder / "ledger.jsonl"
     agencies = await registry(ground.stack)
     async with running(ground.stack, world(run, agencies), ledger) as simulation:
-        flow = Traffic(simulation, ledger, requests, rate)
+        flow = Traffic(simulation, ledger, requests, rate, endless=endless)
         try:
             yield flow
         finally:

@@ -11,10 +11,10 @@ from schemas.envelope import Envelope, Header
 from schemas.topics import ENGAGEMENTS, MATCHES, REQUESTS, ROSTER, SUBMISSIONS, TOPICS, Topic
 from services.console import wire
 from services.console.simulate import registry
-from services.console.world.population import Message
 from services.console.world.simulation import running
 from tests.faults.checker import findings, parked
 from tests.faults.ground import SEED, Ground, traffic, world
+from tests.faults.outsiders import early_answers
 
 POISON_SOURCE = "/faults/poison"
 
@@ -23,7 +23,7 @@ async def test_submissions_twice_and_in_any_order_are_each_answered_once(ground:
     ledger = tmp_path / "ledger.jsonl"
     outside = world("disorder", await registry(ground.stack))
     messages = [message for number in range(30) for message in outside.ask(number)]
-    early = [answer for message in messages[:30] for answer in answers_before_the_question(message)]
+    early = [answer for message in messages[:30] for answer in early_answers(message)]
     shuffled = 2 * (messages + early)
     Random(SEED).shuffle(shuffled)
     async with running(ground.stack, outside, ledger) as simulation:
@@ -34,22 +34,6 @@ async def test_submissions_twice_and_in_any_order_are_each_answered_once(ground:
     answered = simulation.tally.taken + simulation.tally.refused.total()
     assert answered == len({(one["source"], one["id"]) for one in acknowledged}) < len(acknowledged)
     assert await findings(ground.stack, ledger) == []
-
-
-def answers_before_the_question(asked: Message) -> list[Message]:
-    """A withdrawal and an acceptance, which come before or after the request they are about."""
-    actor = asked.body["actor"]
-    about = {"request_id": asked.subject, "actor": actor}
-    return [
-        Message(asked.source, f"{asked.id}-withdrawn", "withdrawal.asked.v1", asked.subject, about),
-        Message(
-            asked.source,
-            f"{asked.id}-early",
-            "proposal.accepted.v1",
-            asked.subject,
-            about | {"match_id": f"{asked.subject}/m1"},
-        ),
-    ]
 
 
 class Poison(NamedTuple):

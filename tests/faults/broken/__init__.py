@@ -1,0 +1,1 @@
+"""Promises broken on purpose in a copy of the tree, to see that the campaign finds it."""

@@ -1,0 +1,1 @@
+"""A plain Faust sink under kills, pauses and restarts, to hold our numbers against."""
