@@ -8,12 +8,17 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from deploy.local import postgres, servers
 from schemas.topics import SERVICES
 from services.runtime.database import Connection, connect
 from services.runtime.migration import migrate
 from services.runtime.settings import Settings
+
+# How long an example takes says how busy the machine is: nothing here is a matter of time.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 OpenDatabase = Callable[[str], Awaitable[Connection]]
 

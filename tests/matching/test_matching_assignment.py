@@ -61,7 +61,7 @@ def worth(choice: tuple[int, ...], affinities: dict[tuple[int, int], int], seats
     return tuple(e != NOBODY for e in choice), fit - burden
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(cases())
 def test_no_other_assignment_serves_earlier_requests_or_fits_better(case: Case) -> None:
     requests, affinities, seats = case
@@ -74,7 +74,7 @@ def test_no_other_assignment_serves_earlier_requests_or_fits_better(case: Case) 
     assert worth(chosen, affinities, seats) == max(possible)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(cases())
 def test_serving_earlier_requests_first_never_serves_fewer(case: Case) -> None:
     requests, affinities, seats = case
@@ -87,7 +87,7 @@ def test_serving_earlier_requests_first_never_serves_fewer(case: Case) -> None:
     assert served == most
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_a_larger_pool_is_assigned_at_the_cost_another_algorithm_finds(seed: int) -> None:
     """One column for each place an expert has, so that the assignment problem with unit seats is the same problem."""

@@ -161,7 +161,7 @@ def in_period(one: Partner, days: list[date]) -> set[date]:
     return {day for day in days if day in one.award.period}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(0, 2**32 - 1))
 def test_each_expert_is_ruled_out_by_the_first_rule_that_applies(seed: int) -> None:
     chance = Chance(seed)
@@ -235,7 +235,7 @@ def test_no_distance_outweighs_the_mode_the_agency_likes_best(other: DeliveryMod
     assert fit(preferred, delivery_modes=modes) >= fit(near, delivery_modes=modes)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(*[st.floats(-89, 89), st.floats(-179, 179)] * 2)
 def test_distances_agree_with_another_formula(lat1: float, lon1: float, lat2: float, lon2: float) -> None:
     listed = bench([expert(home=Place(lat1, lon1))], {})

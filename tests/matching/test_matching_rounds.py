@@ -119,7 +119,7 @@ class Ledger:
         return barred or self.partner_of.get(expert_id) != partner_id or partner_id not in self.capacity
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(st.one_of(happenings, st.none()), min_size=5, max_size=40))
 def test_nobody_is_proposed_across_a_conflict_a_load_limit_or_a_capacity(happens: list[Body | None]) -> None:
     world, ledger = World(), Ledger()
@@ -141,7 +141,7 @@ def test_nobody_is_proposed_across_a_conflict_a_load_limit_or_a_capacity(happens
                 assert served[match.partner_id] <= ledger.capacity[match.partner_id]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(happenings, min_size=5, max_size=30), st.randoms(use_true_random=False))
 def test_the_same_news_gives_the_same_round_whatever_order_it_is_held_in(
     happens: list[Body], shuffler: random.Random

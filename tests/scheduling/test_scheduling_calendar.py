@@ -20,7 +20,7 @@ def members(horizon: Horizon, found: int) -> list[date]:
 
 
 @given(st.dates(date(2021, 6, 19), date(2060, 1, 1)), st.integers(1, 800))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_workdays_are_neither_weekends_nor_holidays_of_the_federal_statute(first: date, length: int) -> None:
     horizon = Horizon(first, length)
     expected = [
@@ -75,7 +75,6 @@ def test_the_day_on_which_clocks_change_is_an_hour_shorter_or_longer() -> None:
 
 
 @given(st.sampled_from(ZONES), st.dates(date(2026, 1, 1), date(2027, 12, 1)), st.integers(-3, 3))
-@settings(deadline=None)
 def test_moments_shifted_by_days_are_those_of_the_later_day(zone: str, first: date, later: int) -> None:
     expected = [
         datetime(day.year, day.month, day.day, 9, tzinfo=ZoneInfo(zone)).timestamp()
@@ -88,7 +87,7 @@ def test_moments_shifted_by_days_are_those_of_the_later_day(zone: str, first: da
 @given(
     st.sampled_from(ZONES), st.sampled_from(ZONES), st.integers(6, 20), st.dates(date(2026, 12, 20), date(2027, 12, 1))
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_hours_suit_another_zone_when_its_own_clock_says_so(zone: str, other: str, hour: int, first: date) -> None:
     horizon = Horizon(first, 30)
 

@@ -183,7 +183,7 @@ def problems(draw: st.DrawFn) -> tuple[Order, list[Attendant], int, datetime]:
     return order(window, blackouts, (mode,), CHICAGO, draw(st.sampled_from(ZONES))), attendants, travel, now
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(problems())
 def test_a_draft_finishes_as_early_as_any_way_that_keeps_every_calendar_and_then_idles_least(
     problem: tuple[Order, list[Attendant], int, datetime],
@@ -201,7 +201,7 @@ def test_a_draft_finishes_as_early_as_any_way_that_keeps_every_calendar_and_then
     assert (starts[-1].date(), -starts[0].date().toordinal()) == best
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250)
 @given(problems())
 def test_every_session_drafted_keeps_every_rule(problem: tuple[Order, list[Attendant], int, datetime]) -> None:
     asked, attendants, travel, now = problem

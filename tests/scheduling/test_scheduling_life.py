@@ -466,7 +466,7 @@ SOUP = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(SOUP, max_size=40))
 def test_whatever_comes_in_whatever_order_the_facts_stay_in_order_and_nobody_is_booked_twice(heard: list[Body]) -> None:
     world = World()

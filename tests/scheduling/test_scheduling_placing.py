@@ -41,7 +41,7 @@ def finish_then_idle_then_days(chosen: Sequence[int], asked: Sequence[Stage]) ->
     return finish, idle, chosen
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(stages(), min_size=1, max_size=4))
 def test_the_days_chosen_are_the_best_of_all_ways(asked: list[Stage]) -> None:
     ways = every_way(asked)
@@ -52,7 +52,7 @@ def test_the_days_chosen_are_the_best_of_all_ways(asked: list[Stage]) -> None:
         assert isinstance(placed, NoRoom)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(stages(), min_size=1, max_size=4))
 def test_where_there_is_no_room_the_stage_named_is_the_first_that_cannot_be_reached(asked: list[Stage]) -> None:
     placed = place(asked)
