@@ -30,6 +30,7 @@ LONGEST_RECOVERY_SECONDS: Final = SESSION_TIMEOUT_SECONDS + 5.0
 
 _LONGEST_DRAIN_SECONDS: Final = 150.0
 _LONGEST_REST_SECONDS: Final = 60.0
+_LONGEST_REASON: Final = 2000
 
 Lay = Callable[[Path], AbstractContextManager[Ground]]
 """Lays a ground of its own in a folder, for a scenario that needs one."""
@@ -58,9 +59,11 @@ class Plan:
     """Grounds of their own, by name of scenario."""
 
 
-def carry_out(plan: Plan, folder: Path, tell: Callable[[Turn, Outcome | None], None]) -> list[Outcome]:
+Tell = Callable[[Turn, Outcome | None], None]
+
+
+def carry_out(plan: Plan, folder: Path, tell: Tell) -> None:
     """Runs all turns; a finding stops nothing. `tell` is called before each turn, and after it with its outcome."""
-    outcomes: list[Outcome] = []
     usual = deque(turn for turn in plan.turns if turn.scenario.name not in plan.grounds)
     others: dict[Lay, deque[Turn]] = {}
     for turn in plan.turns:
@@ -70,42 +73,55 @@ def carry_out(plan: Plan, folder: Path, tell: Callable[[Turn, Outcome | None], N
         if usual:
             with serving(folder / "servers") as machine:
                 while usual:
-                    with standing(machine, folder) as ground:
-                        outcomes += asyncio.run(_Course(plan, ground, tell).run(usual))
+                    _course(plan, usual, tell, standing(machine, folder))
         for nth, (lay, turns) in enumerate(others.items()):
             while turns:
-                with lay(folder / f"ground-{nth}-{len(turns)}") as ground:
-                    outcomes += asyncio.run(_Course(plan, ground, tell).run(turns))
-    return outcomes
+                _course(plan, turns, tell, lay(folder / f"ground-{nth}-{len(turns)}"))
+
+
+def _course(plan: Plan, waiting: deque[Turn], tell: Tell, laid: AbstractContextManager[Ground]) -> None:
+    """Takes turns on one stack. That it cannot be laid, or ends in disorder, is a finding of one turn."""
+    turn = waiting[0]
+    try:
+        with laid as ground:
+            course = _Course(plan, ground, tell, turn)
+            try:
+                asyncio.run(course.run(waiting))
+            finally:
+                turn = course.turn
+    except Exception as error:
+        if waiting and waiting[0] is turn:
+            waiting.popleft()
+        failed = _not_carried_out(error)
+        tell(turn, Outcome(turn.scenario.fault, turn.scenario.name, turn.seed, findings=(failed,)))
 
 
 class _Course:
     """The turns that one stack sees."""
 
-    def __init__(self, plan: Plan, ground: Ground, tell: Callable[[Turn, Outcome | None], None]) -> None:
+    def __init__(self, plan: Plan, ground: Ground, tell: Tell, first: Turn) -> None:
         self._plan = plan
         self._ground = ground
         self._tell = tell
+        self.turn = first
+        """The turn that is taken, or was the last."""
         self._requests = 0
         self._setting: Mapping[str, str] = {}
 
-    async def run(self, waiting: deque[Turn]) -> list[Outcome]:
+    async def run(self, waiting: deque[Turn]) -> None:
         """Takes turns until none waits, or the stack is worn or spoilt."""
-        outcomes: list[Outcome] = []
         async with judging(self._ground.stack) as judge:
             while waiting and self._requests < self._plan.wear:
-                turn = waiting.popleft()
+                turn = self.turn = waiting.popleft()
                 self._tell(turn, None)
                 began = monotonic()
                 with _variables(turn.scenario.setting):
                     outcome = await self._take(turn, judge)
                 outcome = replace(outcome, seconds=monotonic() - began)
-                outcomes.append(outcome)
                 self._requests += outcome.requests
                 self._tell(turn, outcome)
                 if outcome.findings or turn.scenario.halts or turn.scenario.spoils:
                     break
-        return outcomes
 
     async def _take(self, turn: Turn, judge: Judge) -> Outcome:
         scenario = turn.scenario
@@ -114,9 +130,7 @@ class _Course:
             await self._set(scenario.setting)
             return await self._play(turn, outcome, judge)
         except Exception as error:
-            why = " ".join(str(error).split())[:2000]
-            failed = Finding(Kind.OTHER, f"the scenario could not be carried out: {type(error).__name__}: {why}")
-            return replace(outcome, findings=(failed,))
+            return replace(outcome, findings=(_not_carried_out(error),))
 
     async def _set(self, setting: Mapping[str, str]) -> None:
         """Starts the services again where they are to run with other settings."""
@@ -183,6 +197,11 @@ class _Course:
         if reasons:
             return replace(outcome, halted="; ".join(reasons))
         return replace(outcome, findings=(Finding(Kind.OTHER, "no service has come to a hard stop"),))
+
+
+def _not_carried_out(error: Exception) -> Finding:
+    why = " ".join(str(error).split())[:_LONGEST_REASON]
+    return Finding(Kind.OTHER, f"the scenario could not be carried out: {type(error).__name__}: {why}")
 
 
 def _counted(outcome: Outcome, requests: int, acknowledged: int) -> Outcome:

@@ -1,11 +1,13 @@
 """The command line of the fault campaign."""
 
 import random
+import signal
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -23,6 +25,7 @@ from tests.faults.servers_under_fire import LAY
 
 FOLDER: Final = Path(".fieldbridge/faults")
 _MOST_SHOWN: Final = 10
+_ENDED: Final = 128 + signal.SIGTERM
 
 app: Final = typer.Typer(add_completion=False)
 err: Final = Console(stderr=True, highlight=False)
@@ -35,7 +38,7 @@ def main(
     requests_per_scenario: Annotated[int, typer.Option(help="Least requests while one scenario runs.", min=1)] = 500,
     rate: Annotated[float, typer.Option(help="Requests a second.", min=0.1)] = 100.0,
     only: Annotated[str, typer.Option(help="Only these faults or scenarios, separated by commas.")] = "",
-    minutes: Annotated[float, typer.Option(help="Minutes of all faults at once (F18), with each seed.", min=0)] = 0.0,
+    minutes: Annotated[float, typer.Option(help="Minutes of all faults at once (F18), with two seeds.", min=0)] = 0.0,
     wear: Annotated[int, typer.Option(help="After how many requests a stack is replaced by a fresh one.")] = 12_000,
     report: Annotated[Path, typer.Option(help="Where the report goes; the same as JSON beside it.")] = FOLDER
     / "report.md",
@@ -46,6 +49,8 @@ def main(
 
     Exit status 1 on any violation; with --broken, if a break is not found.
     """
+    # Ends what was started, also where the campaign is asked to end.
+    signal.signal(signal.SIGTERM, _end)
     if plain_faust:
         write_comparisons(compare(first_seed, SESSION_TIMEOUT_SECONDS, err.print), report.with_name("plain-faust.json"))
     if broken:
@@ -55,16 +60,22 @@ def main(
     known = [*ALL, *([storm(minutes, ALL)] if minutes else [])]
     chosen = _chosen(known, only)
     numbers = range(first_seed, first_seed + seeds)
-    turns = [turn for seed in numbers for turn in _turns(chosen, seed, first=seed == first_seed)]
+    turns = [turn for nth, seed in enumerate(numbers) for turn in _turns(chosen, seed, nth)]
     plan = Plan(turns, requests_per_scenario, rate, wear, LAY)
+    conditions = Conditions(requests_per_scenario, rate, numbers, SESSION_TIMEOUT_SECONDS)
     began = monotonic()
     with tempfile.TemporaryDirectory(prefix="fieldbridge-faults-") as folder, _Shown(len(turns)) as shown:
-        outcomes = carry_out(plan, Path(folder), shown.tell)
-    conditions = Conditions(requests_per_scenario, rate, numbers, SESSION_TIMEOUT_SECONDS)
-    write(outcomes, chosen, conditions, report, monotonic() - began)
-    err.print(f"The report is in {report}.")
-    if any(outcome.findings for outcome in outcomes):
+        try:
+            carry_out(plan, Path(folder), shown.tell)
+        finally:
+            write(shown.outcomes, chosen, conditions, report, monotonic() - began)
+            err.print(f"The report is in {report}.")
+    if any(outcome.findings for outcome in shown.outcomes):
         raise typer.Exit(1)
+
+
+def _end(_: int, __: object) -> NoReturn:
+    sys.exit(_ENDED)
 
 
 def _prove(requests: int, rate: float, path: Path) -> None:
@@ -85,9 +96,9 @@ def _chosen(known: Sequence[Scenario], only: str) -> list[Scenario]:
     return [scenario for scenario in known if not wanted or {scenario.fault, scenario.name} & wanted]
 
 
-def _turns(chosen: Sequence[Scenario], seed: int, *, first: bool) -> list[Turn]:
-    """The scenarios in an order of the seed's own; those that are so long that one seed has to do, with the first."""
-    turns = [Turn(scenario, seed) for scenario in chosen if first or not scenario.once]
+def _turns(chosen: Sequence[Scenario], seed: int, nth: int) -> list[Turn]:
+    """The scenarios in an order of the seed's own, without those that are so long that fewer seeds have to do."""
+    turns = [Turn(scenario, seed) for scenario in chosen if scenario.seeds is None or nth < scenario.seeds]
     random.Random(seed).shuffle(turns)
     return turns
 
@@ -96,6 +107,7 @@ class _Shown:
     """A line for each run that is over, and a bar for what is to come."""
 
     def __init__(self, turns: int) -> None:
+        self.outcomes: list[Outcome] = []
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err
         )
@@ -107,6 +119,7 @@ class _Shown:
         if outcome is None:
             self._bar.update(self._task, description=name)
             return
+        self.outcomes.append(outcome)
         recovery = f", recovered in {max(outcome.recoveries):.1f} s" if outcome.recoveries else ""
         verdict = f"{len(outcome.findings)} findings" if outcome.findings else "holds"
         self._bar.console.print(

@@ -30,8 +30,8 @@ class Scenario:
     """Whether the right end is a named hard stop, not recovery."""
     spoils: bool = False
     """Whether it leaves something behind that the next scenario must not meet, such as parked events."""
-    once: bool = False
-    """Whether it is so long that one seed has to do."""
+    seeds: int | None = None
+    """Of something so long that a few have to do: with how many seeds it is run; None for with all."""
     fires: tuple[str, ...] = ()
     """Further alert rules that have to fire, not only to be pending."""
     longest_seconds: float = 400.0

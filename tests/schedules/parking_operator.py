@@ -12,7 +12,6 @@ from tests.schedules.drawn_log import Place, Scenario
 from tests.schedules.lines import Lines
 from tests.schedules.workers import Surroundings
 
-_NOTHING: Final = 0
 _REDRIVE_ALL: Final = 1
 _REDRIVE_ONE: Final = 2
 _DISCARD_ONE: Final = 3
@@ -89,12 +88,16 @@ class Operator:
 
 
 def _disposable(rows: Sequence[ParkedRow]) -> list[ParkedRow]:
-    """What may be discarded without giving up on another: all but the first that waits for an event still to come."""
+    """What may be discarded without giving up on an event that is still to come.
+
+    Whoever discards the first of a key that waits for a missing event gives up on that one, and so does whoever
+    discards again what was discarded and waits.
+    """
     first: dict[tuple[str, str | None], ParkedRow] = {}
     for row in sorted(rows, key=lambda row: (_sequence(row), row.id)):
         first.setdefault((row.record.topic, row.key), row)
     waiting = {row.id for row in first.values() if row.reason == parking.GAP}
-    return [row for row in rows if row.id not in waiting]
+    return [row for row in rows if row.id not in waiting and row.reason != parking.DISCARDED]
 
 
 def _sequence(row: ParkedRow) -> int:

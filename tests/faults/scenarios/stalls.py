@@ -139,5 +139,5 @@ STANDING_STILL: Final = Scenario(
         "ServiceDown",
     ),
     spoils=True,
-    once=True,
+    seeds=1,
 )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -16,6 +16,8 @@ from tests.faults.servers_under_fire.readiness import listening, recovers, told
 
 FEW_CONNECTIONS: Final = 3
 """The least that a service can do with."""
+_WRITTEN: Final = {service: "story" if service == "reporting" else "runtime.outbox" for service in SERVICES}
+"""A table that every batch of a service writes."""
 _CHOSEN: Final = 2
 _PAST_LOCK_TIMEOUT_SECONDS: Final = 12.0
 _WITHOUT_CONNECTIONS_SECONDS: Final = 5.0
@@ -51,10 +53,13 @@ CREATE TRIGGER slowed AFTER UPDATE ON runtime.consumer_position
 """
 _CALM: Final = "DROP SCHEMA IF EXISTS disturbance CASCADE"
 
+_END_OTHERS: Final = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1 AND NOT (pid = ANY($2::int[]))
+"""
 _BATCH_WAITS: Final = """
 SELECT EXISTS (
     SELECT FROM pg_locks AS waiting JOIN pg_locks AS held USING (pid)
-    WHERE NOT waiting.granted AND waiting.relation = 'runtime.outbox'::regclass
+    WHERE NOT waiting.granted AND waiting.relation = $1::text::regclass
       AND held.granted AND held.relation = 'runtime.consumer_position'::regclass)
 """
 
@@ -74,7 +79,7 @@ async def _slowed(field: Field, service: str) -> None:
 async def _locked(field: Field, service: str) -> None:
     """Somebody holds a lock for longer than the service waits for one."""
     async with _connected(field.ground.stack.database(service)) as other, other.transaction():
-        await other.execute("LOCK TABLE runtime.outbox IN ACCESS EXCLUSIVE MODE")
+        await other.execute(f"LOCK TABLE {_WRITTEN[service]} IN ACCESS EXCLUSIVE MODE")
         await asyncio.sleep(_PAST_LOCK_TIMEOUT_SECONDS)
 
 
@@ -85,10 +90,10 @@ async def _deadlocked(field: Field, service: str) -> None:
         # The other one is patient: it is the service's transaction that the server ends.
         await other.execute("SET deadlock_timeout = '60s'")
         async with other.transaction():
-            await other.execute("LOCK TABLE runtime.outbox IN SHARE MODE")
+            await other.execute(f"LOCK TABLE {_WRITTEN[service]} IN SHARE MODE")
 
             async def batch_waits() -> bool:
-                return bool(await other.fetchval(_BATCH_WAITS))
+                return bool(await other.fetchval(_BATCH_WAITS, _WRITTEN[service]))
 
             await until(batch_waits, f"a batch of {service} waits for the lock")
             await other.execute("UPDATE runtime.consumer_position SET owner = owner")
@@ -108,17 +113,16 @@ async def _without_connections(field: Field, service: str) -> None:
     async with _administrator_in(field.ground, service) as administrator:
         try:
             await administrator.execute(f"ALTER ROLE {role} CONNECTION LIMIT {FEW_CONNECTIONS}")
-            while len(taken) < FEW_CONNECTIONS:
-                await administrator.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE usename = $1 AND NOT (pid = ANY($2::int[]))",
-                    role,
-                    [one.get_server_pid() for one in taken],
-                )
-                try:
+
+            async def all_taken() -> bool:
+                """Ends the service's connections, and is quicker than the service to take one, sooner or later."""
+                kept = [one.get_server_pid() for one in taken]
+                await administrator.execute(_END_OTHERS, role, kept)
+                with suppress(asyncpg.TooManyConnectionsError):
                     taken.append(await asyncpg.connect(url, timeout=5))
-                except asyncpg.TooManyConnectionsError:
-                    continue
+                return len(taken) == FEW_CONNECTIONS
+
+            await until(all_taken, f"all connections of {role} are taken")
             async with listening(field.ground) as readiness:
                 await asyncio.sleep(_WITHOUT_CONNECTIONS_SECONDS)
             told(field, readiness, "PostgreSQL does not answer", [service])
@@ -140,8 +144,6 @@ _DISTURBANCES: Final[Mapping[str, Callable[[Field, str], Awaitable[None]]]] = {
 async def _contention(field: Field) -> None:
     for what in field.chance.sample(list(_DISTURBANCES), len(_DISTURBANCES)):
         chosen = field.chance.sample(SERVICES, _CHOSEN)
-        if what == "a deadlock":
-            chosen = [service for service in chosen if service != "reporting"] or ["intake"]
         await asyncio.gather(*(_DISTURBANCES[what](field, service) for service in chosen))
         await recovers(field, f"{what} in the databases of {' and '.join(chosen)}")
 

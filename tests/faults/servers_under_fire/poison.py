@@ -5,7 +5,7 @@ import json
 import random
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from schemas.envelope import Envelope, Header
-from schemas.topics import ENGAGEMENTS, MATCHES, REQUESTS, ROSTER, SUBMISSIONS, TOPICS, Topic
+from schemas.topics import ENGAGEMENTS, MATCHES, RECEIPTS, REQUESTS, ROSTER, SUBMISSIONS, TOPICS, Topic
 from tests.driving import TREE, Message, RawName, publish, until
 from tests.faults.checker import parked
 from tests.faults.scenario import Field, Scenario
@@ -134,7 +134,7 @@ _SPOILS: Final[tuple[Callable[[Any], object], ...]] = (
 
 def _leaves(value: Any) -> Iterator[tuple[Any, Any]]:
     """Every place of a JSON document that holds a plain value: the container and the name in it."""
-    for name in value if isinstance(value, dict) else range(len(value)):
+    for name in cast("Iterable[Any]", value if isinstance(value, dict) else range(len(value))):
         if isinstance(value[name], dict | list):
             yield from _leaves(value[name])
         else:
@@ -159,12 +159,15 @@ def _event(topic: Topic, key: str, event_type: str, body: bytes, sequence: int |
 
 def doses(chance: random.Random, real_key: bytes) -> list[Dose]:
     """Some of everything, in any order but for the events of one key."""
-    read = [topic for topic in TOPICS if topic.sequenced or topic is SUBMISSIONS]
     mixed: list[list[Dose]] = [
-        [Dose(topic, message, parks=True)] for topic in read for message in no_events(topic.name, real_key)
+        [Dose(topic, message, parks=True)] for topic in TOPICS for message in no_events(topic.name, real_key)
     ]
     mixed += [[Dose(SUBMISSIONS, message, parks=False)] for message in submissions(chance)]
-    for topic in read:
+    mixed += [
+        [Dose(RECEIPTS, _event(RECEIPTS, SOURCE, "submission.taken.v1", body, None), parks=True)]
+        for body in bad_bodies()
+    ]
+    for topic in TOPICS:
         if topic.sequenced:
             by_key: dict[bytes | None, list[Dose]] = {}
             for message, parks in facts(topic):
