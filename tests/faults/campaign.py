@@ -73,18 +73,18 @@ def carry_out(plan: Plan, folder: Path, tell: Tell) -> None:
         if usual:
             with serving(folder / "servers") as machine:
                 while usual:
-                    _course(plan, usual, tell, standing(machine, folder))
+                    _on_one_stack(plan, usual, tell, standing(machine, folder))
         for nth, (lay, turns) in enumerate(others.items()):
             while turns:
-                _course(plan, turns, tell, lay(folder / f"ground-{nth}-{len(turns)}"))
+                _on_one_stack(plan, turns, tell, lay(folder / f"ground-{nth}-{len(turns)}"))
 
 
-def _course(plan: Plan, waiting: deque[Turn], tell: Tell, laid: AbstractContextManager[Ground]) -> None:
+def _on_one_stack(plan: Plan, waiting: deque[Turn], tell: Tell, laid: AbstractContextManager[Ground]) -> None:
     """Takes turns on one stack. That it cannot be laid, or ends in disorder, is a finding of one turn."""
     turn = waiting[0]
     try:
         with laid as ground:
-            course = _Course(plan, ground, tell, turn)
+            course = Course(plan, ground, tell, turn)
             try:
                 asyncio.run(course.run(waiting))
             finally:
@@ -96,7 +96,7 @@ def _course(plan: Plan, waiting: deque[Turn], tell: Tell, laid: AbstractContextM
         tell(turn, Outcome(turn.scenario.fault, turn.scenario.name, turn.seed, findings=(failed,)))
 
 
-class _Course:
+class Course:
     """The turns that one stack sees."""
 
     def __init__(self, plan: Plan, ground: Ground, tell: Tell, first: Turn) -> None:

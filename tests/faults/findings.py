@@ -41,18 +41,27 @@ _TELLING: Final = (
     (re.compile(r"has \d+ receipts|was taken \d+ times|says \d+ times|was never taken|as duplicates"), Kind.DOUBLED),
     (re.compile(r"in sequence:|not counted from 1"), Kind.DISORDERED),
 )
-_COMPARED: Final = (
+_READ: Final = (
     re.compile(r"accounts for (\d+) records, the log holds (\d+)"),
-    re.compile(r"counts (\d+|None) .*, the log (?:holds )?(\d+|None)$"),
+    re.compile(r"counts (\d+) receipts .*, the log holds (\d+)$"),
     re.compile(r"has seen (\d+|None) of (\d+)"),
     re.compile(r"tells (\d+|None) .*, the log holds (\d+)"),
 )
-"""Sentences that hold a service's number against that of the log."""
+"""Sentences that hold what a reader has handled against what the log holds."""
+_PUBLISHED: Final = re.compile(r"counts (\d+|None) \w+ of .*, the log (\d+|None)$")
+"""The sentence that holds what a publisher has decided against what the log holds."""
 
 
 def _kind(text: str) -> Kind:
-    for pattern in _COMPARED:
+    for pattern in _READ:
         if (numbers := pattern.search(text)) is not None:
-            said, told = (0 if number == "None" else int(number) for number in numbers.groups())
-            return Kind.LOST if said < told else Kind.DOUBLED
+            handled, held = map(_number, numbers.groups())
+            return Kind.LOST if handled < held else Kind.DOUBLED
+    if (numbers := _PUBLISHED.search(text)) is not None:
+        decided, held = map(_number, numbers.groups())
+        return Kind.LOST if held < decided else Kind.DOUBLED
     return next((kind for pattern, kind in _TELLING if pattern.search(text)), Kind.OTHER)
+
+
+def _number(text: str) -> int:
+    return 0 if text == "None" else int(text)

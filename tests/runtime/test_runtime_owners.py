@@ -5,6 +5,7 @@ from functools import partial
 
 import asyncpg
 
+from services.runtime.records import pack_headers
 from tests.driving import Worker, publish, read_log, until
 from tests.runtime.cutting import cutting
 from tests.runtime.stage import Stage
@@ -81,7 +82,8 @@ async def test_a_fact_that_is_committed_late_is_published_although_later_ones_ar
     db = await asyncpg.connect(own.database)
     async with db.transaction():
         await db.execute(
-            "INSERT INTO runtime.outbox (topic, key, headers, value) VALUES ('matches', 'late', '[]', '{}')"
+            "INSERT INTO runtime.outbox (topic, key, headers, value) VALUES ('matches', 'late', $1, '{}')",
+            pack_headers([]),
         )
         await _traffic(own, 1, 3)
         await own.settle()

@@ -50,6 +50,7 @@ def service() -> Service:
         reads=(Reads(_topic(), read),),
         decider=Decider(load=load, decide=decide, save=save),
         migrations="tests.benchmarks.tallying.migrations",
+        rebuildable=True,  # its tables are emptied between laps, behind the offsets that its group has committed
     )
 
 
