@@ -65,6 +65,7 @@ class Way:
         self._loop = asyncio.new_event_loop()
         self._listener: asyncio.Server | None = None
         self._open: set[_Carried] = set()
+        self.listens = threading.Event()
 
     async def turn(self, weather: Weather) -> None:
         """From now on, this weather."""
@@ -86,6 +87,7 @@ class Way:
         """Carries until `end` is called; runs in a thread of its own."""
         asyncio.set_event_loop(self._loop)
         self._loop.run_until_complete(self._turn(CALM))
+        self.listens.set()
         self._loop.run_forever()
 
     def end(self) -> None:
@@ -225,6 +227,7 @@ def way_to(port: int) -> Generator[Way]:
     way = Way(port)
     thread = threading.Thread(target=way.serve, daemon=True)
     thread.start()
+    assert way.listens.wait(30), f"nothing listens at port {way.port}"
     try:
         yield way
     finally:
