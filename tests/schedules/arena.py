@@ -104,7 +104,7 @@ async def arena(admin_url: str) -> AsyncGenerator[Arena, None]:
         )
     finally:
         for connection in opened:
-            await connection.close()
+            connection.terminate()
         await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         await admin.execute(f"DROP ROLE IF EXISTS {name}")
         await admin.close()

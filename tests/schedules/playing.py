@@ -14,7 +14,7 @@ from tests.schedules.actors import LOSSES, Actor, Fate
 from tests.schedules.arena import LEASE_SECONDS, Arena
 from tests.schedules.choices import Choices
 from tests.schedules.drawn_log import drawn
-from tests.schedules.interleaving import Interleaving
+from tests.schedules.interleaving import Ended, Interleaving
 from tests.schedules.parking_operator import Operator
 from tests.schedules.workers import Surroundings, Worker, start
 
@@ -47,16 +47,25 @@ class Played:
 
 
 async def play(arena: Arena, choices: Choices) -> Played:
-    """Plays the schedule that these choices name. Raises nothing: what goes wrong is a finding."""
+    """Plays the schedule that these choices name. What goes wrong in it is a finding.
+
+    Raises Stuck where nothing moves any more, and what asyncpg raises where the server is gone.
+    """
     schedule = Schedule(arena, choices)
+    played = Played(schedule.findings, choices.taken, schedule.scenario.describe(), schedule.interleaving.steps)
     await arena.clear()
     try:
-        await schedule.play()
+        try:
+            await schedule.play()
+        except Ended as error:
+            schedule.findings.append(str(error))
+        played.steps = list(schedule.interleaving.steps)
+        await schedule.interleaving.close()
     except Exception as error:
-        schedule.findings.append(f"{type(error).__name__}: {error}")
-    steps = list(schedule.interleaving.steps)
-    await schedule.interleaving.close()
-    return Played(schedule.findings, choices.taken, schedule.scenario.describe(), steps)
+        schedule.interleaving.abandon()
+        error.add_note(str(played))
+        raise
+    return played
 
 
 @dataclass

@@ -65,6 +65,7 @@ class Way:
         self._loop = asyncio.new_event_loop()
         self._listener: asyncio.Server | None = None
         self._open: set[_Carried] = set()
+        self._carrying: set[asyncio.Task[None]] = set()
         self.listens = threading.Event()
 
     async def turn(self, weather: Weather) -> None:
@@ -89,10 +90,11 @@ class Way:
         self._loop.run_until_complete(self._turn(CALM))
         self.listens.set()
         self._loop.run_forever()
+        self._loop.close()
 
     def end(self) -> None:
         """Breaks everything and stops."""
-        asyncio.run_coroutine_threadsafe(self._turn(replace(CALM, refusing=True)), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(10)
         self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def _there(self, work: Coroutine[Any, Any, T]) -> T:
@@ -108,6 +110,10 @@ class Way:
         if not weather.refusing and self._listener is None:
             self._listener = await asyncio.start_server(self._carry, ports.LOOPBACK, self.port)
 
+    async def _close(self) -> None:
+        await self._turn(replace(CALM, refusing=True))
+        await asyncio.gather(*self._carrying, return_exceptions=True)
+
     async def _break_all(self) -> int:
         broken = list(self._open)
         for carried in broken:
@@ -115,12 +121,20 @@ class Way:
         return len(broken)
 
     async def _carry(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._carrying.add(task)
+        task.add_done_callback(self._carrying.discard)
         try:
             server, to_server = await asyncio.open_connection(ports.LOOPBACK, self._target_port)
         except OSError:
             _reset(to_client)
             return
         carried = _Carried(self, to_client, to_server)
+        if self._weather.refusing:
+            # It was let in a moment before.
+            carried.break_off()
+            return
         self._open.add(carried)
         there = asyncio.create_task(carried.copy(client, to_server, carried.may_ask))
         back = asyncio.create_task(carried.copy(server, to_client, carried.may_answer))

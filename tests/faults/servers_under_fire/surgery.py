@@ -4,12 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, cast
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.admin import NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.errors import KafkaError
 
 from schemas.topics import ENGAGEMENTS, MATCHES, REQUESTS, Topic
-from tests.driving import ends_of, read_log, until
+from tests.driving import Message, ends_of, publish, read_log, until
 from tests.faults.scenario import Field, Scenario
 from tests.faults.servers_under_fire.cluster import administering
 from tests.faults.servers_under_fire.readiness import halted
@@ -60,14 +59,10 @@ async def _recreated_and_grown(field: Field) -> None:
     await until(some, f"{topic.name} holds {_SOME_RECORDS} records")
     records = await read_log(field.ground.stack.kafka, name)
     await _make_again(field, topic)
-    producer = AIOKafkaProducer(bootstrap_servers=field.ground.stack.kafka)
-    await producer.start()
-    try:
-        for one in [*records, *records]:
-            await producer.send(name, one.value, one.key, one.partition, headers=list(one.headers))
-        await producer.flush()
-    finally:
-        await producer.stop()
+    await publish(
+        field.ground.stack.kafka,
+        (Message(name, one.key, one.value, one.headers, one.partition) for one in [*records, *records]),
+    )
     field.note(f"{topic.name} was filled with {2 * len(records)} records")
     await _all_halt(field, topic, "topic_recreated")
 
