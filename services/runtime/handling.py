@@ -78,6 +78,7 @@ class Handling:
         self._reach = reach
         self.source = f"/fieldbridge/{service.name}"
         self._reads = {reads.topic.name: reads for reads in service.reads}
+        self._sequenced = frozenset(name for name, reads in self._reads.items() if reads.topic.sequenced)
 
     def take(self, record: Record) -> Taken:
         """Reads the envelope and the body of a record; whatever the bytes are, this does not raise."""
@@ -109,37 +110,44 @@ class Handling:
         With `refuse`, no decision is made: every event that would be decided is parked with this detail instead.
         """
         streams, fresh = standing.streams, standing.fresh
-        events = {
-            nth: self.event(one, now)
-            for nth, one in enumerate(taken)
-            if one.body is not None and not self._repeated(one, streams, fresh)
-        }
-        known = await self.service.decider.load(db, list(events.values())) if events and refuse is None else None
+        events = [
+            self.event(one, now) if one.body is not None and not self._repeated(one, streams, fresh) else None
+            for one in taken
+        ]
+        wanted = [event for event in events if event is not None]
+        known = await self.service.decider.load(db, wanted) if wanted and refuse is None else None
         done = Consequences()
         tallies: dict[Slot, Tally] = defaultdict(Tally)
         parked: list[Parked] = []
         latencies: dict[str, list[float]] = defaultdict(list)
         filled: list[tuple[str, str]] = []
-        for nth, one in enumerate(taken):
-            tally = tallies[one.record.topic, one.record.partition]
-            verdict = self._sort_out(one, streams, fresh)
+        for one, event in zip(taken, events, strict=True):
+            record, stream = one.record, one.stream
+            tally = tallies[record.topic, record.partition]
+            at = UNSEEN if stream is None else streams.get(stream, UNSEEN)
+            verdict = self._sort_out(one, at, fresh)
             if verdict is not None and verdict[0] == "duplicate":
                 tally.duplicate += 1
                 continue
-            if verdict is None and one.body is not None:
-                verdict = ("refuse", refuse) if refuse is not None else self.decide(events[nth], known, done)
+            if verdict is None and event is not None:
+                verdict = ("refuse", refuse) if refuse is not None else self.decide(event, known, done)
             if verdict is None:
-                self._advance(one, streams, done, filled)
-                if one.body is None:
+                if stream is not None and record.topic in self._sequenced:
+                    moved = self._advanced(one, at)
+                    streams[stream] = done.moved[stream] = moved
+                    if moved.blocked == "gap":
+                        filled.append(stream)
+                if event is None:
                     tally.ignored += 1
                 else:
                     tally.applied += 1
-                    assert one.envelope is not None
-                    latencies[one.record.topic].append((now - one.envelope.time).total_seconds())
+                    latencies[record.topic].append((now - event.envelope.time).total_seconds())
             else:
                 kind, detail = verdict
-                self._block(one, kind, streams, done)
-                parked.append(Parked(one.record, one.key, REASONS[kind], clean(detail)))
+                if stream is not None and self.holds_a_place(one, kind):
+                    blocked = at.blocked or ("gap" if kind == "gap" else "refused")
+                    streams[stream] = done.moved[stream] = Stream(at.sequence, blocked)
+                parked.append(Parked(record, one.key, REASONS[kind], clean(detail)))
                 tally.parked += 1
         sealed = await self.save(db, done, now)
         await parking.park(db, parked, self.service.name)
@@ -159,20 +167,20 @@ class Handling:
         return (envelope.source, envelope.id) not in fresh
 
     def sequenced(self, one: Taken) -> bool:
-        return self._reads[one.record.topic].topic.sequenced
+        return one.record.topic in self._sequenced
 
     def event(self, one: Taken, now: datetime) -> Event[Any]:
         """An event that can be read, as the decider sees it."""
         assert one.envelope is not None
         return Event(one.record.topic, one.envelope, one.body, now)
 
-    def _sort_out(
-        self, one: Taken, streams: dict[tuple[str, str], Stream], fresh: set[tuple[str, str]]
-    ) -> tuple[str, str] | None:
-        """Why a record is not to be decided: a repeat, or a reason to park it; None where it is its turn."""
+    def _sort_out(self, one: Taken, standing: Stream, fresh: set[tuple[str, str]]) -> tuple[str, str] | None:
+        """Why a record is not to be decided: a repeat, or a reason to park it; None where it is its turn.
+
+        `standing` is that of its key.
+        """
         if one.envelope is None:
             return ("unreadable", one.unreadable or "")
-        standing = streams.get(one.stream, UNSEEN) if one.stream is not None else UNSEEN
         if not self.sequenced(one):
             message = (one.envelope.source, one.envelope.id)
             if message not in fresh:
@@ -207,26 +215,11 @@ class Handling:
                 done.facts.append(outbox.Consequence(body, cause, nth, envelope.traceparent))
         return None
 
-    def _advance(
-        self,
-        one: Taken,
-        streams: dict[tuple[str, str], Stream],
-        done: Consequences,
-        filled: list[tuple[str, str]],
-    ) -> None:
-        if one.stream is None or one.envelope is None or one.envelope.sequence is None or not self.sequenced(one):
-            return
-        blocked = streams.get(one.stream, UNSEEN).blocked
-        if blocked == "gap":
-            filled.append(one.stream)
-        streams[one.stream] = done.moved[one.stream] = Stream(one.envelope.sequence, blocked, one.envelope.traceparent)
-
-    def _block(self, one: Taken, kind: str, streams: dict[tuple[str, str], Stream], done: Consequences) -> None:
-        if one.stream is None or not self.holds_a_place(one, kind):
-            return
-        standing = streams.get(one.stream, UNSEEN)
-        blocked = standing.blocked or ("gap" if kind == "gap" else "refused")
-        streams[one.stream] = done.moved[one.stream] = Stream(standing.sequence, blocked)
+    def _advanced(self, one: Taken, standing: Stream) -> Stream:
+        """How far the key of an event has been handled after it."""
+        assert one.envelope is not None
+        assert one.envelope.sequence is not None
+        return Stream(one.envelope.sequence, standing.blocked, one.envelope.traceparent)
 
     def holds_a_place(self, one: Taken, kind: str) -> bool:
         """Whether later events of the key have to wait for this one. Bytes that are no event hold nobody up."""

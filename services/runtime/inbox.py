@@ -81,10 +81,9 @@ WITH "position" AS (
     WHERE known.sequence <= excluded.sequence
     RETURNING 1
 ), fact AS (
-    INSERT INTO runtime.outbox (topic, key, headers, value)
-    SELECT topic, key, headers, value
-    FROM unnest($13::text[], $14::bytea[], $15::bytea[], $16::bytea[]) WITH ORDINALITY
-        AS given (topic, key, headers, value, nth)
+    INSERT INTO runtime.outbox (topic, events, records)
+    SELECT topic, events, records
+    FROM unnest($13::text[], $14::int[], $15::bytea[]) WITH ORDINALITY AS given (topic, events, records, nth)
     ORDER BY nth
 )
 SELECT count(*) FROM stream
@@ -225,10 +224,9 @@ async def move_on(
         [stream.sequence for stream in moved.values()],
         [stream.blocked for stream in moved.values()],
         [stream.traceparent for stream in moved.values()],
-        [topic for topic, _, _, _ in sealed],
-        [key for _, key, _, _ in sealed],
-        [headers for _, _, headers, _ in sealed],
-        [value for _, _, _, value in sealed],
+        [row.topic for row in sealed],
+        [row.events for row in sealed],
+        [row.records for row in sealed],
     )
     if written != len(moved):
         raise Contention

@@ -7,17 +7,16 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from typing import Any, Final, Protocol, TypeVar, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import IllegalStateError, KafkaError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
-from aiokafka.partitioner import murmur2
 
 from schemas.topics import DEAD_SUFFIX, Topic
 from services.runtime import rawrecords
+from services.runtime.recordbatch import RecordBatch
 from services.runtime.settings import Settings
 
 __all__ = ["IllegalStateError", "KafkaError", "KafkaTimeoutError", "TopicPartition"]
@@ -29,19 +28,16 @@ _LARGEST_DEAD: Final = 8 * 1024 * 1024
 _LARGEST_BATCH: Final = 512 * 1024
 """Bytes of one partition in one request; brokers take a megabyte unless they are told otherwise."""
 
-Headers = Sequence[tuple[str, bytes | None]]
-Outgoing = tuple[str, bytes | None, bytes | None, Headers]
-"""A record to be sent: name of the topic in the cluster, key, value, headers."""
+Outgoing = tuple[str, Iterable[tuple[int, bytes]]]
+"""Records to be sent: name of the topic in the cluster, and each record's bytes behind the hash of its key."""
 
 Wait = Callable[[float], Awaitable[None]]
 """Waits so many seconds; raises where waiting is to end."""
 
 
 class Message(Protocol):
-    """A record as aiokafka's consumer gives it; `timestamp` is in milliseconds since 1970."""
+    """A record as aiokafka has parsed it; `timestamp` is in milliseconds since 1970."""
 
-    topic: str
-    partition: int
     offset: int
     timestamp: int
     key: bytes | None
@@ -74,20 +70,13 @@ class Consumer(Protocol):
     def highwater(self, partition: TopicPartition) -> int | None: ...
 
 
-class Batch(Protocol):
-    """Records of one partition on their way. `append` gives None where the batch is full."""
-
-    def append(self, *, timestamp: None, key: bytes | None, value: bytes | None, headers: Headers) -> object | None: ...
-
-
 class Producer(Protocol):
     """What the relay uses of aiokafka's producer. `send_batch` gives the future of the broker's acknowledgement."""
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
     async def partitions_for(self, topic: str) -> set[int]: ...
-    def create_batch(self) -> Batch: ...
-    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> Awaitable[object]: ...
+    async def send_batch(self, batch: RecordBatch, topic: str, *, partition: int) -> Awaitable[object]: ...
 
 
 class Rebalance(ConsumerRebalanceListener):
@@ -115,6 +104,7 @@ def consumer(settings: Settings, service: str) -> Consumer:
     systems' transactions took back is not read.
     """
     rawrecords.read_tolerantly()
+    rawrecords.read_plainly()
     client = AIOKafkaConsumer(
         bootstrap_servers=settings.kafka,
         group_id=f"{settings.topic_prefix}{service}",
@@ -141,42 +131,32 @@ def producer(settings: Settings, service: str) -> Producer:
         enable_idempotence=True,
         acks="all",
         max_request_size=2 * _LARGEST_DEAD,
-        max_batch_size=_LARGEST_BATCH,
         request_timeout_ms=int(PATIENCE_SECONDS * 1000),
     )
     return cast(Producer, client)
 
 
-async def send(producer: Producer, records: Iterable[Outgoing]) -> list[Awaitable[object]]:
-    """Hands records to the producer in their order, whatever their bytes are; gives futures of acknowledgements.
+async def send(producer: Producer, outgoing: Iterable[Outgoing], timestamp: int) -> list[Awaitable[object]]:
+    """Hands records to the producer in their order; gives futures of acknowledgements.
 
     They go in a batch a partition: the producer's own call for each record costs many times what the record does.
     """
-    batches: dict[tuple[str, int], Batch] = {}
-    partitions: dict[str, int] = {}
+    batches: dict[tuple[str, int], RecordBatch] = {}
     acknowledged: list[Awaitable[object]] = []
-    for topic, key, value, headers in records:
-        if (key is None and value is None) or rawrecords.any_stray_bytes(headers):
-            acknowledged.append(await rawrecords.send_as_it_was(producer, topic, key, value, headers))
-            continue
-        if topic not in partitions:
-            partitions[topic] = len(await producer.partitions_for(topic))
-        place = topic, _hash(key) % partitions[topic]
-        batch = batches.get(place)
-        if batch is None or batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
-            if batch is not None:
+    for topic, records in outgoing:
+        partitions = len(await producer.partitions_for(topic))
+        for hashed, record in records:
+            place = topic, hashed % partitions
+            batch = batches.get(place)
+            if batch is None:
+                batches[place] = batch = RecordBatch(timestamp)
+            elif batch.size() + len(record) > _LARGEST_BATCH:
                 acknowledged.append(await producer.send_batch(batch, topic, partition=place[1]))
-            batches[place] = batch = producer.create_batch()
-            batch.append(timestamp=None, key=key, value=value, headers=headers)
+                batches[place] = batch = RecordBatch(timestamp)
+            batch.append(record)
     for (topic, partition), batch in batches.items():
         acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
     return acknowledged
-
-
-@lru_cache(maxsize=50_000)
-def _hash(key: bytes | None) -> int:
-    """What Kafka's own clients take a key's partition from; 0 without a key. Remembered: it is computed in Python."""
-    return 0 if key is None else murmur2(key) & 0x7FFFFFFF
 
 
 async def committed(consumer: Consumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:

@@ -73,7 +73,7 @@ class Pages:
 
     async def _read_gauges(self, db: Database) -> None:
         row = await db.fetchrow(
-            "SELECT count(*) AS depth, extract(epoch FROM clock_timestamp() - min(written_at)) AS age"
+            "SELECT coalesce(sum(events), 0) AS depth, extract(epoch FROM clock_timestamp() - min(written_at)) AS age"
             " FROM runtime.outbox"
         )
         if row is not None:

@@ -82,7 +82,7 @@ def _row(row: Row) -> ParkedRow:
             key=row["raw_key"],
             value=row["value"],
             headers=unpack_headers(row["headers"]),
-            recorded_at=row["recorded_at"],
+            timestamp=round(row["recorded_at"].timestamp() * 1000),
         ),
         key=row["key"],
         reason=row["reason"],

@@ -1,11 +1,10 @@
 """Moves records from Kafka into the service: reads slices of its partitions and runs each in one transaction."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
-from time import monotonic
-from typing import Final
+from time import monotonic, time
+from typing import Final, NamedTuple
 
 from services.runtime import inbox, kafka
 from services.runtime.database import Failure, Pool, meaning
@@ -35,6 +34,7 @@ _HINT_EVERY_SECONDS: Final = 1.0
 _LONGEST_HINT_SECONDS: Final = 2.0
 _LONGEST_READ_SECONDS: Final = 5.0
 _RECOGNISE_EVERY_SECONDS: Final = 1.0
+_TAKEN_IN_A_ROW: Final = 100
 
 log = logger("pump")
 
@@ -63,13 +63,17 @@ class Pump(Supervised):
         self._transactions = Transactions(pool, handling, metrics, health, self.rest, committed, self._reach)
         self._topics = {settings.topic(reads.topic.name): reads.topic.name for reads in handling.service.reads}
         self._claims: dict[Slot, Claim] = {}
+        self._reached: dict[Slot, int] = {}
+        """How far has been read of each claimed partition, which may be further than its position."""
+        self._ahead: asyncio.Task[_Read | None] | None = None
+        """What comes next, read while the slice in hand is committed."""
         self._unclaimed: set[TopicPartition] = set()
         self._working = asyncio.Lock()
         self._consumer: Consumer | None = None
         self._doubted: dict[TopicPartition, int] = {}
         self._guard = LogGuard()
         self._recognised = 0.0
-        self._newest: dict[Slot, datetime] = {}
+        self._newest: dict[Slot, int] = {}
         self._hinted = 0.0
         self._moved = monotonic()
 
@@ -105,14 +109,14 @@ class Pump(Supervised):
         lost: set[Slot] = set()
         try:
             if self._unclaimed:
+                await self._drop_ahead()
                 await self._claim(consumer)
-            async with asyncio.timeout(_LONGEST_READ_SECONDS):
-                await self._recognise(consumer)
-                read = await consumer.getmany(timeout_ms=200, max_records=self._settings.batch_events)
+            ahead, self._ahead = self._ahead, None
+            read = await (ahead or self._read(consumer))
             async with self._working:
-                batch = await self._slice(consumer, read) if read else None
-                if batch is not None and not self.should_stop:
-                    lost = await self._handle(batch)
+                if read is not None and read.claims is self._claims and not self.should_stop:
+                    self._ahead = asyncio.create_task(self._read(consumer))
+                    lost = await self._handle(read)
         except KafkaError as error:
             self._health.kafka_away(describe(error))
             log.warning("reading from Kafka failed", error=describe(error))
@@ -144,6 +148,7 @@ class Pump(Supervised):
     async def _leave(self) -> None:
         consumer, self._consumer = self._consumer, None
         self._forget_assignment()
+        await self._drop_ahead()
         if consumer is not None:
             await kafka.stopped(consumer)
 
@@ -151,8 +156,15 @@ class Pump(Supervised):
         async with self._working:
             self._forget_assignment()
 
+    async def _drop_ahead(self) -> None:
+        """What was read ahead belongs to an assignment that is over."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
+
     def _forget_assignment(self) -> None:
-        self._claims.clear()
+        self._claims = {}
         self._unclaimed.clear()
         self._newest.clear()
         self._doubted.clear()
@@ -208,6 +220,7 @@ class Pump(Supervised):
                 except IllegalStateError:
                     return
             self._claims = claims
+            self._reached = {slot: claim.next_offset for slot, claim in claims.items()}
             self._unclaimed = set()
             self._moved = monotonic()
 
@@ -231,6 +244,7 @@ class Pump(Supervised):
         for slot, claim in self._claims.items():
             with suppress(IllegalStateError):
                 consumer.seek(self._partition(slot), claim.next_offset)
+            self._reached[slot] = claim.next_offset
         self._doubted.clear()
 
     def _partition(self, slot: Slot) -> TopicPartition:
@@ -241,44 +255,54 @@ class Pump(Supervised):
 
     # --- slices
 
-    async def _slice(self, consumer: Consumer, read: Mapping[TopicPartition, Sequence[Message]]) -> Slice | None:
+    async def _read(self, consumer: Consumer) -> "_Read | None":
+        """The next records of the claimed partitions, with their envelopes and bodies. Raises KafkaError, Halted."""
+        async with asyncio.timeout(_LONGEST_READ_SECONDS):
+            await self._recognise(consumer)
+            found = await consumer.getmany(timeout_ms=200, max_records=self._settings.batch_events)
+        claims = self._claims
         taken: list[Taken] = []
         spans: dict[Slot, tuple[int, int]] = {}
-        for partition, messages in read.items():
+        newest: dict[Slot, int] = {}
+        for partition, messages in found.items():
             slot = self._slot(partition)
-            claim = self._claims.get(slot)
-            if claim is None:
+            reached = self._reached.get(slot) if slot in claims else None
+            if reached is None:
                 continue
-            if messages[0].offset != claim.next_offset and not await self._gap_in_log(
-                consumer, partition, claim, messages
-            ):
+            if messages[0].offset != reached and not await self._gap_in_log(consumer, partition, reached, messages):
                 continue
-            taken.extend(self._handling.take(_record(slot, message)) for message in messages)
-            spans[slot] = (claim.next_offset, messages[-1].offset + 1)
-        return Slice(taken, spans) if spans else None
+            for nth, message in enumerate(messages, 1):
+                taken.append(self._handling.take(_record(slot, message)))
+                if not nth % _TAKEN_IN_A_ROW:
+                    # The slice in hand is to go on as soon as PostgreSQL has answered.
+                    await asyncio.sleep(0)
+            self._reached[slot] = messages[-1].offset + 1
+            spans[slot] = (reached, messages[-1].offset + 1)
+            newest[slot] = messages[-1].timestamp
+        return _Read(Slice(taken, spans), claims, newest) if spans else None
 
     async def _gap_in_log(
-        self, consumer: Consumer, partition: TopicPartition, claim: Claim, messages: Sequence[Message]
+        self, consumer: Consumer, partition: TopicPartition, reached: int, messages: Sequence[Message]
     ) -> bool:
-        """Whether the log really has nothing between the position and these records; if in doubt, seeks again."""
+        """Whether the log really has nothing between what was read and these records; if in doubt, seeks again."""
         start = (await consumer.beginning_offsets([partition]))[partition]
         end = (await consumer.end_offsets([partition]))[partition]
-        self._guard.check_start(partition, claim.next_offset, start)
-        within = self._guard.within_end(partition, claim.next_offset, end)
-        if within and messages[0].offset > claim.next_offset and self._doubted.get(partition) == claim.next_offset:
+        self._guard.check_start(partition, reached, start)
+        within = self._guard.within_end(partition, reached, end)
+        if within and messages[0].offset > reached and self._doubted.get(partition) == reached:
             return True
-        self._doubted[partition] = claim.next_offset
-        consumer.seek(partition, claim.next_offset)
+        self._doubted[partition] = reached
+        consumer.seek(partition, reached)
         return False
 
-    async def _handle(self, batch: Slice) -> set[Slot]:
+    async def _handle(self, read: "_Read") -> set[Slot]:
         """Runs the slice; returns the partitions that have a newer owner."""
+        batch = read.batch
         lost = await self._transactions.run(batch, self._claims)
         for slot, (_, end) in batch.spans.items():
             if slot not in lost and slot in self._claims:
                 self._claims[slot] = Claim(end, self._claims[slot].epoch)
-        for one in batch.taken:
-            self._newest[one.record.topic, one.record.partition] = one.record.recorded_at
+        self._newest |= read.newest
         self._moved = monotonic()
         if self._transactions.parked_in_a_row >= self._settings.parking_limit:
             raise Halted(
@@ -312,7 +336,7 @@ class Pump(Supervised):
         consumer = self._consumer
         if consumer is None:
             return
-        now = datetime.now(UTC)
+        now = time() * 1000
         behind: dict[str, int] = dict.fromkeys(self._topics.values(), 0)
         age: dict[str, float] = dict.fromkeys(self._topics.values(), 0.0)
         for slot, claim in self._claims.items():
@@ -320,12 +344,20 @@ class Pump(Supervised):
             if waiting > 0:
                 behind[slot[0]] += waiting
                 handled = self._newest.get(slot)
-                seconds = monotonic() - self._moved if handled is None else (now - handled).total_seconds()
+                seconds = monotonic() - self._moved if handled is None else (now - handled) / 1000
                 age[slot[0]] = max(age[slot[0]], seconds)
         for topic, events in behind.items():
             self._metrics.lag_events.labels(topic).set(events)
             self._metrics.lag_seconds.labels(topic).set(age[topic])
         self._metrics.position_age.set(monotonic() - self._moved if any(behind.values()) else 0)
+
+
+class _Read(NamedTuple):
+    """A slice that was read, by which claims, and the timestamp of each partition's last record."""
+
+    batch: Slice
+    claims: dict[Slot, Claim]
+    newest: dict[Slot, int]
 
 
 def _record(slot: Slot, message: Message) -> Record:
@@ -336,16 +368,8 @@ def _record(slot: Slot, message: Message) -> Record:
         key=message.key,
         value=message.value,
         headers=message.headers,
-        recorded_at=_recorded_at(message.timestamp),
+        timestamp=message.timestamp,
     )
-
-
-def _recorded_at(milliseconds: int) -> datetime:
-    """A record's timestamp; its producer may have set any number."""
-    try:
-        return datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return datetime.fromtimestamp(0, UTC)
 
 
 def _highwater(consumer: Consumer, partition: TopicPartition) -> int:

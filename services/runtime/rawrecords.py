@@ -1,9 +1,9 @@
-"""Records that Kafka carries and aiokafka does not: header names that are not UTF-8, and neither key nor value.
+"""Records as aiokafka parses them, and those that Kafka carries and aiokafka cannot read.
 
 aiokafka decodes header names while it parses a batch and raises CorruptRecordException for the whole batch, for ever:
-the partition would stand still (aio-libs/aiokafka issue 321 describes the same dead end). It can write neither such
-names nor a record whose key and value are both null. Here a name's stray bytes are lone surrogates (PEP 383), both
-ways.
+the partition would stand still (aio-libs/aiokafka issue 321 describes the same dead end). Here a name's stray bytes are
+lone surrogates (PEP 383). And it copies each record that it has parsed into another object, which costs as much as
+parsing; here the first one is enough.
 """
 
 # What is replaced here is aiokafka's own inside, which has no types; versions are pinned.
@@ -11,17 +11,13 @@ ways.
 # pyright: reportUnknownArgumentType=false, reportUnknownParameterType=false, reportMissingParameterType=false
 # pyright: reportPrivateUsage=false, reportIncompatibleMethodOverride=false, reportGeneralTypeIssues=false
 
-from collections.abc import Awaitable, Iterator, Sequence
-from typing import Any, SupportsIndex, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, SupportsIndex
 
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
-from aiokafka.producer.message_accumulator import BatchBuilder
-from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy, _DefaultRecordBatchPy
+from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import _MemoryRecordsPy
-
-_NO_COMPRESSION = 0
-_ONE_RECORD = 1
 
 
 def any_stray_bytes(headers: Sequence[tuple[str, bytes | None]]) -> bool:
@@ -35,14 +31,14 @@ def read_tolerantly() -> None:
     fetcher.MemoryRecords = _Records
 
 
-async def send_as_it_was(
-    producer: Any, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]
-) -> Awaitable[object]:
-    """Sends a record that the producer's `send` refuses, to the topic's first partition."""
-    batch = _Batch()
-    batch.append(timestamp=None, key=key, value=value, headers=[(_Name(name), content) for name, content in headers])
-    batch.close()
-    return await producer.send_batch(batch, topic, partition=0)
+def read_plainly() -> None:
+    """From now on consumers of this process give records as they were parsed, without topic and partition."""
+    fetcher.PartitionRecords = _Plain
+
+
+class _Plain(fetcher.PartitionRecords):
+    def _consumer_record(self, tp: Any, record: Any) -> Any:
+        return record
 
 
 class _Records(_MemoryRecordsPy):
@@ -83,30 +79,3 @@ class _Bytes(bytearray):
 
     def decode(self, *_: Any) -> str:
         return super().decode("utf-8", "surrogateescape")
-
-
-class _Name(str):
-    """A header name that is written with the bytes it was read from."""
-
-    def encode(self, *_: Any) -> bytes:
-        return super().encode("utf-8", "surrogateescape")
-
-
-class _Batch(BatchBuilder):
-    def __init__(self) -> None:
-        super().__init__(_ONE_RECORD, _NO_COMPRESSION)
-        self._builder = cast(
-            Any,
-            _DefaultRecordBatchBuilderPy(
-                magic=2,
-                compression_type=_NO_COMPRESSION,
-                is_transactional=0,
-                producer_id=-1,
-                producer_epoch=-1,
-                base_sequence=0,
-                batch_size=_ONE_RECORD,
-            ),
-        )
-
-    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
-        self._builder.set_producer_state(producer_id, producer_epoch, base_sequence)

@@ -4,14 +4,17 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final, NamedTuple, cast
 
 import msgpack
 
 
 class Record(NamedTuple):
-    """One record of Kafka's log. `topic` is the name of the topic table, without a prefix."""
+    """One record of Kafka's log.
+
+    `topic` is the name of the topic table, without a prefix; `timestamp` is in milliseconds since 1970.
+    """
 
     topic: str
     partition: int
@@ -19,7 +22,15 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
-    recorded_at: datetime
+    timestamp: int
+
+    @property
+    def recorded_at(self) -> datetime:
+        """The timestamp as a time; its producer may have set any number."""
+        try:
+            return datetime.fromtimestamp(self.timestamp / 1000, UTC)
+        except (ValueError, OverflowError, OSError):
+            return datetime.fromtimestamp(0, UTC)
 
 
 Headers = Sequence[tuple[str, bytes | None]]

@@ -5,9 +5,8 @@ and a cursor would pass over rows for good.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
-from time import monotonic
+from time import monotonic, time
 from typing import Final
 
 from services.runtime import kafka
@@ -17,15 +16,14 @@ from services.runtime.health import Health
 from services.runtime.kafka import KafkaError, Producer
 from services.runtime.logs import describe, logger
 from services.runtime.metrics import Metrics
-from services.runtime.records import unpack_headers
+from services.runtime.outbox import unsealed
 from services.runtime.settings import Settings
 from services.runtime.supervision import Stopping, Supervised, task
 
 _POLL_SECONDS: Final = 0.5
 _SHORTEST_POLL_SECONDS: Final = 0.02
 _LONGER: Final = 1.5
-_ROWS_AT_A_TIME: Final = 2000
-
+_ROWS_AT_A_TIME: Final = 500
 _BYTES_AT_A_TIME: Final = 16 * 1024 * 1024
 
 _LEAD: Final = """
@@ -44,14 +42,14 @@ WITH fence AS (
 ), deleted AS (
     DELETE FROM runtime.outbox WHERE id = ANY($3) AND EXISTS (SELECT FROM fence)
 ), upcoming AS (
-    SELECT *, sum(octet_length(value)) OVER (ORDER BY id) - octet_length(value) AS before
+    SELECT *, sum(octet_length(records)) OVER (ORDER BY id) - octet_length(records) AS before
     FROM (
-        SELECT id, topic, key, headers, value FROM runtime.outbox WHERE id <> ALL($3) ORDER BY id LIMIT $4
+        SELECT id, topic, events, records FROM runtime.outbox WHERE id <> ALL($3) ORDER BY id LIMIT $4
     ) AS first
 )
-SELECT lease.epoch, id, topic, key, headers, value
+SELECT lease.epoch, id, topic, events, records
 FROM (SELECT (SELECT epoch FROM fence) AS epoch) AS lease
-LEFT JOIN upcoming ON before IS NULL OR before < $5
+LEFT JOIN upcoming ON before < $5
 ORDER BY id
 """
 """Deletes under the fence what was published and says what comes next; one row without an id where nothing does."""
@@ -150,14 +148,11 @@ class Relay(Supervised):
 
     async def _send(self, rows: Sequence[Row]) -> None:
         producer = await self._producing()
-        records = [
-            (self._settings.topic(row["topic"]), row["key"], row["value"], unpack_headers(row["headers"]))
-            for row in rows
-        ]
-        await asyncio.gather(*await kafka.send(producer, records))
+        outgoing = ((self._settings.topic(row["topic"]), unsealed(row["records"])) for row in rows)
+        await asyncio.gather(*await kafka.send(producer, outgoing, int(time() * 1000)))
         self._health.kafka_here()
-        for topic, count in Counter(row["topic"] for row in rows).items():
-            self._metrics.published.labels(topic).inc(count)
+        for row in rows:
+            self._metrics.published.labels(row["topic"]).inc(row["events"])
 
     async def _lead(self) -> bool:
         """Whether this process leads now; asks for an expired lease from time to time."""

@@ -5,7 +5,7 @@ from copy import copy
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import cache
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, cast
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar, cast
 
 from schemas.envelope import Envelope
 from schemas.topics import TOPICS, Topic
@@ -27,8 +27,7 @@ class FactBody(Protocol):
 B = TypeVar("B")
 
 
-@dataclass(frozen=True, slots=True)
-class Event(Generic[B]):
+class Event(NamedTuple, Generic[B]):
     """One event as a decider sees it. `received` is the worker's time when it took the batch: a decision's `now`."""
 
     topic: str

@@ -178,9 +178,7 @@ class Transactions:
                 if count := getattr(tally, outcome):
                     metrics.events.labels(topic, outcome).inc(count)
         for topic, ages in handled.latencies.items():
-            latency = metrics.latency.labels(topic)
-            for age in ages:
-                latency.observe(age)
+            metrics.latencies.observe(topic, ages)
         for topic, facts in Counter(body.TOPIC for body in handled.facts).items():
             metrics.facts.labels(topic).inc(facts)
         metrics.batch_seconds.observe(seconds)

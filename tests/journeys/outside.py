@@ -150,7 +150,7 @@ class Standing(NamedTuple):
 async def _standing(db: Asked) -> Standing:
     rows = await db.fetch(
         """
-        SELECT topic, "partition", next_offset, (SELECT count(*) FROM runtime.outbox) AS outbox,
+        SELECT topic, "partition", next_offset, (SELECT coalesce(sum(events), 0)::int FROM runtime.outbox) AS outbox,
             to_regclass('pool') IS NOT NULL AS has_round
         FROM runtime.consumer_position
         """

@@ -299,7 +299,7 @@ async def test_hostile_texts_are_shown_as_texts(open_database: OpenDatabase) -> 
     for number in range(5):
         other = replace(
             asked,
-            envelope=replace(asked.envelope, id=f"{number}", subject=f"R-x{number}"),
+            envelope=asked.envelope._replace(id=f"{number}", subject=f"R-x{number}"),
             data=json.dumps(data | {"request_id": f"R-x{number}"}).encode(),
         )
         await read(db, [other])

@@ -48,7 +48,7 @@ def examples() -> list[Happening]:
     found: list[Happening] = []
     for number, path in enumerate(EXAMPLES, 1):
         envelope, data = read_structured(path.read_bytes())
-        found.append(Happening(path.parent.name, replace(envelope, sequence=number), data))
+        found.append(Happening(path.parent.name, envelope._replace(sequence=number), data))
     return found
 
 
@@ -286,7 +286,7 @@ async def test_a_partner_that_is_suspended_keeps_its_name_and_an_expert_that_ret
 def after(event: Happening, body: PartnerSuspended | ExpertRetired) -> Happening:
     """The next event of the same key."""
     sequence = (event.envelope.sequence or 0) + 1
-    envelope = replace(event.envelope, id=f"{event.envelope.id}+", type=body.TYPE, sequence=sequence)
+    envelope = event.envelope._replace(id=f"{event.envelope.id}+", type=body.TYPE, sequence=sequence)
     return Happening(event.topic, envelope, body.model_dump_json().encode())
 
 

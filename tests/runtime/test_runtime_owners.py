@@ -4,8 +4,9 @@ import asyncio
 from functools import partial
 
 import asyncpg
+import msgpack
 
-from services.runtime.records import pack_headers
+from services.runtime.recordbatch import encoded
 from tests.driving import Worker, publish, read_log, until
 from tests.runtime.cutting import cutting
 from tests.runtime.stage import Stage
@@ -82,8 +83,8 @@ async def test_a_fact_that_is_committed_late_is_published_although_later_ones_ar
     db = await asyncpg.connect(own.database)
     async with db.transaction():
         await db.execute(
-            "INSERT INTO runtime.outbox (topic, key, headers, value) VALUES ('matches', 'late', $1, '{}')",
-            pack_headers([]),
+            "INSERT INTO runtime.outbox (topic, events, records) VALUES ('matches', 1, $1)",
+            msgpack.packb([0, encoded(b"late", b"{}", [])]),
         )
         await _traffic(own, 1, 3)
         await own.settle()

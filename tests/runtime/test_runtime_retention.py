@@ -81,8 +81,8 @@ async def test_ids_older_than_the_retention_go_and_all_else_stays_however_old(db
         INSERT INTO runtime.stream_out (topic, key, sequence) VALUES ('matches', 'R-closed', 9);
         INSERT INTO runtime.consumer_position (topic, "partition", first_offset, next_offset, owner, moved_at)
             VALUES ('requests', 0, 7, 7, 'nobody', now() - interval '10 years');
-        INSERT INTO runtime.outbox (topic, headers, written_at)
-            VALUES ('matches', '', now() - interval '10 years');
+        INSERT INTO runtime.outbox (topic, events, records, written_at)
+            VALUES ('matches', 1, '', now() - interval '10 years');
         INSERT INTO runtime.parked (topic, "partition", "offset", headers, recorded_at, reason, detail, parked_at)
             VALUES ('requests', 0, 1, '', now(), 'refused', 'long ago', now() - interval '10 years');
         """

@@ -25,7 +25,7 @@ _PASSES: Final = 8
 _POLL_SECONDS: Final = 1
 
 _LEFT: Final = """
-SELECT (SELECT count(*) FROM runtime.outbox) AS unpublished,
+SELECT (SELECT coalesce(sum(events), 0)::int FROM runtime.outbox) AS unpublished,
        (SELECT count(*) FROM runtime.parked WHERE state <> 'parked') AS marked,
        (SELECT count(*) FROM counted WHERE asked) AS asked,
        (SELECT json_object_agg(topic || '-' || "partition", next_offset) FROM runtime.consumer_position) AS read

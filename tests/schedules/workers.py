@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
+from aiokafka.record.default_records import DefaultRecordBatch
 from mode.utils.times import Seconds
 
 from schemas.topics import DEAD_SUFFIX
@@ -13,7 +14,8 @@ from services.runtime.database import Failure, meaning
 from services.runtime.failpoints import unarmed
 from services.runtime.handling import Handling, Taken
 from services.runtime.inbox import Claim, Slot
-from services.runtime.kafka import Batch, Headers, KafkaError
+from services.runtime.kafka import KafkaError
+from services.runtime.recordbatch import RecordBatch
 from services.runtime.redriver import Redriver
 from services.runtime.relay import Relay
 from services.runtime.rounds import Rounds
@@ -29,7 +31,6 @@ from tests.schedules.lines import Lines
 _REFUSAL: Final = 0.04
 """How likely Kafka fails at a batch."""
 _NEVER_THERE: Final = 2
-_LARGEST_BATCH: Final = 3
 _ALL: Final = 1000
 """More records than a log has."""
 
@@ -117,20 +118,6 @@ class PacedRelay(Paced, Relay):
         return Writer(self.actor, self._around)
 
 
-class Letters:
-    """Records of one partition on their way; few, so that several follow one another."""
-
-    def __init__(self) -> None:
-        self.records: list[Published] = []
-
-    def append(self, *, timestamp: None, key: bytes | None, value: bytes | None, headers: Headers) -> object | None:
-        if len(self.records) == _LARGEST_BATCH:
-            return None
-        text = {name: (content or b"").decode() for name, content in headers}
-        self.records.append(Published("", (key or b"").decode(), text, value or b""))
-        return self
-
-
 class Writer:
     """Puts the relay's batches into the log, one a turn. After a batch that failed, no other of its partition gets in:
     so it is with an idempotent producer."""
@@ -147,12 +134,16 @@ class Writer:
     async def partitions_for(self, topic: str) -> set[int]:
         return {0} if topic.endswith(DEAD_SUFFIX) else {0, 1}
 
-    def create_batch(self) -> Letters:
-        return Letters()
-
-    async def send_batch(self, batch: Batch, topic: str, *, partition: int) -> Awaitable[object]:
-        assert isinstance(batch, Letters)
-        records = [replace(one, topic=topic) for one in batch.records]
+    async def send_batch(self, batch: RecordBatch, topic: str, *, partition: int) -> Awaitable[object]:
+        records = [
+            Published(
+                topic,
+                (one.key or b"").decode(),
+                {name: (content or b"").decode() for name, content in one.headers},
+                one.value or b"",
+            )
+            for one in DefaultRecordBatch(bytes(batch._build()))
+        ]
         named = " ".join(f"{one.key}{one.headers.get('ce_sequence', '')}" for one in records)
         await self._actor.turn(f"Kafka takes {topic} {named}")
         acknowledged: asyncio.Future[object] = asyncio.get_running_loop().create_future()

@@ -286,7 +286,7 @@ async def _positions(db: Asked) -> dict[Slot, Position]:
 
 
 async def _outbox(db: Asked) -> int:
-    return await db.fetchval("SELECT count(*) FROM runtime.outbox")
+    return await db.fetchval("SELECT coalesce(sum(events), 0)::int FROM runtime.outbox")
 
 
 async def _parked(db: Asked) -> list[list[Any]]:
