@@ -19,7 +19,6 @@ Header = tuple[str, bytes]
 _SPEC_VERSION: Final = "1.0"
 _BINARY: Final = "application/json"
 _STRUCTURED: Final = "application/cloudevents+json"
-_FIXED: Final[tuple[Header, ...]] = (("content-type", _BINARY.encode()), ("ce_specversion", _SPEC_VERSION.encode()))
 _READ: Final = {
     name: f"ce_{name}" for name in ("specversion", "id", "source", "type", "subject", "time", "sequence", "traceparent")
 }
@@ -50,24 +49,34 @@ class Envelope(NamedTuple):
 
     def headers(self) -> list[Header]:
         """The Kafka headers of binary mode."""
-        headers = [
-            *_FIXED,
-            ("ce_id", self.id.encode()),
-            ("ce_source", self.source.encode()),
-            ("ce_type", self.type.encode()),
-            ("ce_subject", self.subject.encode()),
-            ("ce_time", _rfc3339(self.time).encode()),
+        return [
+            *shared_headers(self.source, self.type, self.time),
+            *own_headers(self.id, self.subject, self.sequence, self.traceparent),
         ]
-        if self.sequence is not None:
-            headers.append(("ce_sequence", b"%d" % self.sequence))
-        if self.traceparent is not None:
-            headers.append(("ce_traceparent", self.traceparent.encode()))
-        return headers
 
 
-@lru_cache(maxsize=16)
+def shared_headers(source: str, event_type: str, time: datetime) -> list[Header]:
+    """The headers that events of a type have in common which one source publishes at one time."""
+    return [
+        ("content-type", _BINARY.encode()),
+        ("ce_specversion", _SPEC_VERSION.encode()),
+        ("ce_source", source.encode()),
+        ("ce_type", event_type.encode()),
+        ("ce_time", _rfc3339(time).encode()),
+    ]
+
+
+def own_headers(event_id: str, subject: str, sequence: int | None, traceparent: str | None) -> list[Header]:
+    """The headers that each event has of its own."""
+    headers = [("ce_id", event_id.encode()), ("ce_subject", subject.encode())]
+    if sequence is not None:
+        headers.append(("ce_sequence", b"%d" % sequence))
+    if traceparent is not None:
+        headers.append(("ce_traceparent", traceparent.encode()))
+    return headers
+
+
 def _rfc3339(time: datetime) -> str:
-    """The time in UTC. Remembered, since all facts of a batch have one."""
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -77,6 +86,48 @@ def read(headers: Iterable[tuple[str, bytes | None]], value: bytes | None) -> tu
     Raises NotAnEvent where an attribute the specification requires is missing or malformed.
     """
     named = dict(headers)
+    try:
+        if value is not None and named["content-type"] == b"application/json" and named["ce_specversion"] == b"1.0":
+            return _usual(named), value
+    except (KeyError, AttributeError, ValueError):
+        pass
+    return _read_carefully(named, value)
+
+
+def _usual(headers: Mapping[str, bytes | None]) -> Envelope:
+    """The envelope of an event as the services write it. Raises KeyError, AttributeError, ValueError for others.
+
+    Most events are read here: what is of a batch rather than of an event is remembered.
+    """
+    sequence, traceparent = headers.get("ce_sequence"), headers.get("ce_traceparent")
+    return Envelope(
+        _plain(cast(bytes, headers["ce_id"])),
+        _remembered_text(cast(bytes, headers["ce_source"])),
+        _remembered_text(cast(bytes, headers["ce_type"])),
+        _plain(cast(bytes, headers["ce_subject"])),
+        _remembered_time(cast(bytes, headers["ce_time"])),
+        None if sequence is None else _sequence(sequence.decode()),
+        None if traceparent is None else _traceparent(traceparent.decode()),
+    )
+
+
+def _plain(raw: bytes) -> str:
+    text = raw.decode()
+    if not 0 < len(text) <= _LONGEST_ATTRIBUTE or not text.isprintable():
+        raise ValueError
+    return text
+
+
+_remembered_text = lru_cache(maxsize=1024)(_plain)
+
+
+@lru_cache(maxsize=1024)
+def _remembered_time(raw: bytes) -> datetime:
+    return _time(raw.decode())
+
+
+def _read_carefully(named: Mapping[str, bytes | None], value: bytes | None) -> tuple[Envelope, bytes]:
+    """The same for every record, saying what is wrong where it is no event. Raises NotAnEvent."""
     if (named.get("content-type") or b"").startswith(_STRUCTURED.encode()):
         return read_structured(value)
     if value is None:
@@ -130,7 +181,7 @@ def _envelope(attributes: Mapping[str, str]) -> Envelope:
         subject=_attribute(attributes, "subject") or "",
         time=_time(attributes.get("time")),
         sequence=None if sequence is None else _sequence(sequence),
-        traceparent=traceparent if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) else None,
+        traceparent=None if traceparent is None else _traceparent(traceparent),
     )
 
 
@@ -170,6 +221,11 @@ def _sequence(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) < 1:
         raise NotAnEvent(f"attribute 'sequence' is not a positive whole number: {text[:40]!r}")
     return int(text)
+
+
+def _traceparent(text: str) -> str | None:
+    """The trace, unless it is malformed: nobody loses an event over that."""
+    return text if _TRACEPARENT.fullmatch(text) else None
 
 
 def consequence_id(cause: str, nth: int) -> str:

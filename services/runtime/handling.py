@@ -19,7 +19,7 @@ from services.runtime.logs import describe
 from services.runtime.parking import Parked
 from services.runtime.rawrecords import any_stray_bytes
 from services.runtime.records import Record
-from services.runtime.service import Event, FactBody, Known, Service
+from services.runtime.service import Event, Known, Service
 
 _LONGEST_DETAIL: Final = 2000
 BEHIND: Final = "an earlier event of this key is parked"
@@ -29,14 +29,15 @@ class Taken(NamedTuple):
     """A record after reading. `envelope` is None where it is no event; `unreadable` says why it cannot be handled."""
 
     record: Record
-    key: str | None
+    stream: tuple[str, str] | None
+    """Topic and key; None where the record has no key that can be read."""
     envelope: Envelope | None = None
     body: object | None = None
     unreadable: str | None = None
 
     @property
-    def stream(self) -> tuple[str, str] | None:
-        return None if self.key is None else (self.record.topic, self.key)
+    def key(self) -> str | None:
+        return None if self.stream is None else self.stream[1]
 
 
 @dataclass(slots=True)
@@ -60,7 +61,6 @@ class Handled:
     """What became of a batch."""
 
     tallies: dict[Slot, Tally]
-    facts: list[FactBody]
     parked: list[Parked]
     moved: dict[tuple[str, str], Stream]
     """How far each key has been handled now."""
@@ -82,21 +82,23 @@ class Handling:
 
     def take(self, record: Record) -> Taken:
         """Reads the envelope and the body of a record; whatever the bytes are, this does not raise."""
-        key = _text(record.key)
+        topic, key = record.topic, _text(record.key)
+        stream = None if key is None else (topic, key)
         if any_stray_bytes(record.headers):
-            return Taken(record, key, unreadable="not a CloudEvent: the name of a header is not UTF-8")
+            return Taken(record, stream, unreadable="not a CloudEvent: the name of a header is not UTF-8")
         try:
             envelope, data = read(record.headers, record.value)
         except NotAnEvent as error:
-            return Taken(record, key, unreadable=f"not a CloudEvent: {error}")
-        key = key if key is not None or record.key is not None else (envelope.subject or None)
-        reads = self._reads[record.topic]
-        if reads.topic.sequenced and (envelope.sequence is None or key is None):
-            return Taken(record, key, unreadable="an event of this topic needs a key and the attribute 'sequence'")
+            return Taken(record, stream, unreadable=f"not a CloudEvent: {error}")
+        if record.key is None and envelope.subject:
+            stream = topic, envelope.subject
+        reads = self._reads[topic]
+        if reads.topic.sequenced and (envelope.sequence is None or stream is None):
+            return Taken(record, stream, unreadable="an event of this topic needs a key and the attribute 'sequence'")
         try:
-            return Taken(record, key, envelope, reads.parse(envelope, data))
+            return Taken(record, stream, envelope, reads.parse(envelope, data))
         except Exception as error:
-            return Taken(record, key, envelope, unreadable=f"the body breaks its schema: {describe(error)}")
+            return Taken(record, stream, envelope, unreadable=f"the body breaks its schema: {describe(error)}")
 
     def messages(self, taken: Sequence[Taken]) -> list[tuple[str, str]]:
         """Source and id of what is known by them alone."""
@@ -152,7 +154,7 @@ class Handling:
         sealed = await self.save(db, done, now)
         await parking.park(db, parked, self.service.name)
         await parking.release_gaps(db, filled)
-        return Handled(dict(tallies), [fact.body for fact in done.facts], parked, done.moved, sealed, latencies)
+        return Handled(dict(tallies), parked, done.moved, sealed, latencies)
 
     def sequence(self, one: Taken) -> int | None:
         """The sequence that orders the events of a key; None where the topic has none, whatever its sources say."""

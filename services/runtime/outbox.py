@@ -15,10 +15,10 @@ from typing import Final, NamedTuple, cast
 import msgpack
 from aiokafka.partitioner import murmur2
 
-from schemas.envelope import Envelope, consequence_id, consequence_traceparent
+from schemas.envelope import consequence_id, consequence_traceparent, own_headers, shared_headers
 from schemas.topics import TOPICS
 from services.runtime.database import Database
-from services.runtime.recordbatch import Headers, encoded
+from services.runtime.recordbatch import encoded, encoded_headers, joined
 from services.runtime.records import Record
 from services.runtime.service import FactBody
 
@@ -37,8 +37,8 @@ _ROW_BYTES: Final = 8_000
 _FRAME_BYTES: Final = 10
 """Facts of one topic share a row up to what a page of PostgreSQL holds: a row costs more than a fact does."""
 
-Outgoing = tuple[str, bytes | None, bytes | None, Headers]
-"""A record on its way out: topic, key, value, headers."""
+Outgoing = tuple[str, int, bytes]
+"""A record on its way out: topic, hash of its key, its bytes."""
 
 
 class Sealed(NamedTuple):
@@ -68,50 +68,44 @@ async def seal(db: Database, source: str, consequences: Sequence[Consequence], t
 
     The row of each key's sequence is locked before outbox ids are drawn, so that id order is commit order per key.
     """
-    if not consequences:
-        return []
-    counts = Counter((one.body.TOPIC, one.body.subject) for one in consequences if one.body.TOPIC in _SEQUENCED)
+    streams = [(one.body.TOPIC, one.body.subject) for one in consequences]
+    counts = Counter(stream for stream in streams if stream[0] in _SEQUENCED)
     upcoming: dict[tuple[str, str], int] = {}
     if counts:
         rows = await db.fetch(
             _NEXT_SEQUENCES, [topic for topic, _ in counts], [key for _, key in counts], list(counts.values())
         )
         upcoming = {(topic, key): last - counts[topic, key] + 1 for topic, key, last in (row.values() for row in rows)}
-    outgoing: list[Outgoing] = []
-    for one in consequences:
-        stream = (one.body.TOPIC, one.body.subject)
-        sequence = upcoming.get(stream)
+    records: list[Outgoing] = []
+    shared: dict[str, tuple[int, bytes]] = {}
+    for (topic, subject), (body, cause, nth, traceparent) in zip(streams, consequences, strict=True):
+        sequence = upcoming.get((topic, subject))
         if sequence is not None:
-            upcoming[stream] = sequence + 1
-        event_id = consequence_id(one.cause, one.nth)
-        envelope = Envelope(
-            id=event_id,
-            source=source,
-            type=one.body.TYPE,
-            subject=one.body.subject,
-            time=time,
-            sequence=sequence,
-            traceparent=consequence_traceparent(one.traceparent, event_id),
-        )
-        key, value = one.body.subject.encode(), one.body.model_dump_json().encode()
-        outgoing.append((one.body.TOPIC, key, value, envelope.headers()))
-    return _sealed(outgoing)
+            upcoming[topic, subject] = sequence + 1
+        if body.TYPE not in shared:
+            headers = shared_headers(source, body.TYPE, time)
+            shared[body.TYPE] = len(headers), encoded_headers(headers)
+        alike, of_all = shared[body.TYPE]
+        event_id = consequence_id(cause, nth)
+        own = own_headers(event_id, subject, sequence, consequence_traceparent(traceparent, event_id))
+        key, value = subject.encode(), body.model_dump_json().encode()
+        records.append((topic, _hash(key), joined(key, value, alike + len(own), of_all, encoded_headers(own))))
+    return _rows(records)
 
 
-def _sealed(outgoing: Iterable[Outgoing]) -> list[Sealed]:
+def _rows(records: Iterable[Outgoing]) -> list[Sealed]:
     """Rows of the outbox that hold these records, those of each topic in their order."""
     rows: list[Sealed] = []
     filling: dict[str, list[int | bytes]] = {}
     sizes: dict[str, int] = {}
-    for topic, key, value, headers in outgoing:
-        record = encoded(key, value, headers)
+    for topic, hashed, record in records:
         size = sizes.get(topic, 0) + len(record) + _FRAME_BYTES
         row = filling.setdefault(topic, [])
         if row and size > _ROW_BYTES:
             rows.append(_row(topic, row))
             filling[topic] = row = []
             size = len(record) + _FRAME_BYTES
-        row += (_hash(key), record)
+        row += (hashed, record)
         sizes[topic] = size
     return rows + [_row(topic, row) for topic, row in filling.items()]
 
@@ -136,19 +130,22 @@ async def publish_dead(db: Database, dead: Sequence[tuple[Record, str, str]], se
     """Writes parked records to their dead-letter topics: bytes and headers unchanged, the reason in headers beside."""
     await _write(
         db,
-        _sealed(
+        _rows(
             (
                 f"{record.topic}.dead",
-                record.key,
-                record.value,
-                [
-                    *record.headers,
-                    ("fieldbridge_parked_by", service.encode()),
-                    ("fieldbridge_reason", reason.encode()),
-                    ("fieldbridge_detail", detail.encode()),
-                    ("fieldbridge_partition", str(record.partition).encode()),
-                    ("fieldbridge_offset", str(record.offset).encode()),
-                ],
+                _hash(record.key),
+                encoded(
+                    record.key,
+                    record.value,
+                    [
+                        *record.headers,
+                        ("fieldbridge_parked_by", service.encode()),
+                        ("fieldbridge_reason", reason.encode()),
+                        ("fieldbridge_detail", detail.encode()),
+                        ("fieldbridge_partition", str(record.partition).encode()),
+                        ("fieldbridge_offset", str(record.offset).encode()),
+                    ],
+                ),
             )
             for record, reason, detail in dead
         ),

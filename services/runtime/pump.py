@@ -1,46 +1,45 @@
-"""Moves records from Kafka into the service: reads slices of its partitions and runs each in one transaction."""
+"""A member of the service's consumer group: claims what it is assigned, and has lanes read and handle it."""
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic, time
-from typing import Final, NamedTuple
+from typing import Final
 
 from services.runtime import inbox, kafka
 from services.runtime.database import Failure, Pool, meaning
 from services.runtime.failpoints import armed
-from services.runtime.handling import Handling, Taken
+from services.runtime.handling import Handling
 from services.runtime.health import Halted, Health
-from services.runtime.inbox import Claim, Slot
+from services.runtime.inbox import Slot
 from services.runtime.kafka import (
     Consumer,
     IllegalStateError,
     KafkaError,
     KafkaTimeoutError,
-    Message,
     Rebalance,
     TopicPartition,
 )
+from services.runtime.lane import Lane
 from services.runtime.logguard import DATABASE_WENT_BACK, LogGuard
 from services.runtime.logs import describe, logger
 from services.runtime.metrics import Metrics
-from services.runtime.records import Record
 from services.runtime.settings import Settings
-from services.runtime.supervision import Supervised, task
+from services.runtime.supervision import DRAIN_SECONDS, Stopping, Supervised, task
 from services.runtime.topiclogs import TopicLog, topic_logs
-from services.runtime.transactions import Committed, Slice, Transactions
+from services.runtime.transactions import Committed
 
 _HINT_EVERY_SECONDS: Final = 1.0
 _LONGEST_HINT_SECONDS: Final = 2.0
-_LONGEST_READ_SECONDS: Final = 5.0
 _RECOGNISE_EVERY_SECONDS: Final = 1.0
-_TAKEN_IN_A_ROW: Final = 100
+_TURN_SECONDS: Final = 0.1
+_LONGEST_SLICE_SECONDS: Final = 0.8 * DRAIN_SECONDS
+"""How long a slice in hand may take when the group is left; then it is rolled back, and is the next owner's."""
 
 log = logger("pump")
 
 
 class Pump(Supervised):
-    """One member of the service's consumer group, and the transactions of what it reads."""
+    """Joins the group, claims positions, watches over the lanes and the logs, and tells lag tools how far it is."""
 
     def __init__(
         self,
@@ -60,22 +59,19 @@ class Pump(Supervised):
         self._metrics = metrics
         self._health = health
         self._reach = armed(settings.failpoints)
-        self._transactions = Transactions(pool, handling, metrics, health, self.rest, committed, self._reach)
         self._topics = {settings.topic(reads.topic.name): reads.topic.name for reads in handling.service.reads}
-        self._claims: dict[Slot, Claim] = {}
-        self._reached: dict[Slot, int] = {}
-        """How far has been read of each claimed partition, which may be further than its position."""
-        self._ahead: asyncio.Task[_Read | None] | None = None
-        """What comes next, read while the slice in hand is committed."""
-        self._unclaimed: set[TopicPartition] = set()
-        self._working = asyncio.Lock()
-        self._consumer: Consumer | None = None
-        self._doubted: dict[TopicPartition, int] = {}
         self._guard = LogGuard()
+        self._lanes = [
+            Lane(
+                f"lane {nth}", settings, handling, pool, metrics, health, self._guard, self.rest, committed, self._reach
+            )
+            for nth in range(settings.lanes)
+        ]
+        self._running: set[asyncio.Task[int]] = set()
+        self._unclaimed: set[TopicPartition] = set()
+        self._consumer: Consumer | None = None
         self._recognised = 0.0
-        self._newest: dict[Slot, int] = {}
         self._hinted = 0.0
-        self._moved = monotonic()
 
     async def on_start(self) -> None:
         self._health.beat("pump")
@@ -84,7 +80,8 @@ class Pump(Supervised):
     async def on_stop(self) -> None:
         """Lets the slice in hand come to its end, then leaves the group, so that others go on at once."""
         await super().on_stop()
-        await self._leave()
+        with suppress(Halted, Stopping):
+            await self._leave()
 
     @task
     async def _run(self) -> None:
@@ -101,36 +98,37 @@ class Pump(Supervised):
             self._metrics.halted.labels(halted.reason).set(1)
             log.critical("halted", reason=halted.reason, why=str(halted))
         finally:
-            await self._leave()
+            with suppress(Halted):
+                await self._leave()
 
     async def _turn(self) -> None:
         consumer = self._consumer
         assert consumer is not None
-        lost: set[Slot] = set()
         try:
             if self._unclaimed:
-                await self._drop_ahead()
                 await self._claim(consumer)
-            ahead, self._ahead = self._ahead, None
-            read = await (ahead or self._read(consumer))
-            async with self._working:
-                if read is not None and read.claims is self._claims and not self.should_stop:
-                    self._ahead = asyncio.create_task(self._read(consumer))
-                    lost = await self._handle(read)
+            await self._recognise(consumer)
         except KafkaError as error:
             self._health.kafka_away(describe(error))
-            log.warning("reading from Kafka failed", error=describe(error))
-            self._read_again(consumer)
+            log.warning("asking Kafka failed", error=describe(error))
             await self.rest(0.5)
-        except TimeoutError:
-            self._read_again(consumer)
-        if lost:
-            self._metrics.fenced.inc(len(lost))
-            log.warning("fenced: a newer owner holds these positions; joining the group anew", partitions=len(lost))
+        if lost := await self._ended():
+            self._metrics.fenced.inc(lost)
+            log.warning("fenced: a newer owner holds these positions; joining the group anew", partitions=lost)
             await self._leave()
             await self._join()
             return
         await self._hint(consumer)
+
+    async def _ended(self) -> int:
+        """Gives the lanes a moment; returns how many partitions have a newer owner. Raises what has ended a lane."""
+        if not self._running:
+            await self.sleep(_TURN_SECONDS)
+            return 0
+        done, self._running = await asyncio.wait(
+            self._running, timeout=_TURN_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        return sum(lane.result() for lane in done)
 
     # --- membership of the group
 
@@ -146,35 +144,33 @@ class Pump(Supervised):
         self._health.kafka_here()
 
     async def _leave(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        self._forget_assignment()
-        await self._drop_ahead()
-        if consumer is not None:
-            await kafka.stopped(consumer)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_SLICE_SECONDS):
+                await self._revoked()
+        try:
+            await self._end_lanes()
+        finally:
+            consumer, self._consumer = self._consumer, None
+            if consumer is not None:
+                await kafka.stopped(consumer)
 
     async def _revoked(self) -> None:
-        async with self._working:
-            self._forget_assignment()
-
-    async def _drop_ahead(self) -> None:
-        """What was read ahead belongs to an assignment that is over."""
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None:
-            ahead.cancel()
-            await asyncio.gather(ahead, return_exceptions=True)
-
-    def _forget_assignment(self) -> None:
-        self._claims = {}
+        """Lets the slices in hand come to their end, so that the next owner finds their positions."""
         self._unclaimed.clear()
-        self._newest.clear()
-        self._doubted.clear()
-        self._guard.follow({})
         self._health.assigned = False
+        for lane in self._lanes:
+            await lane.take_away()
+        self._guard.follow({})
         self._metrics.partitions.set(0)
-        self._metrics.position_age.set(0)
-        for topic in self._topics.values():
-            self._metrics.lag_events.labels(topic).set(0)
-            self._metrics.lag_seconds.labels(topic).set(0)
+
+    async def _end_lanes(self) -> None:
+        """Ends what reads for an assignment that is over. Raises what had ended it before."""
+        running, self._running = self._running, set()
+        for lane in running:
+            lane.cancel()
+        for ended in await asyncio.gather(*running, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
 
     def _assigned(self, partitions: set[TopicPartition]) -> None:
         self._metrics.rebalances.inc()
@@ -185,6 +181,7 @@ class Pump(Supervised):
 
     async def _claim(self, consumer: Consumer) -> None:
         """Takes over the positions of what was assigned, and reads on from there and nowhere else."""
+        await self._end_lanes()
         partitions = sorted(self._unclaimed)
         starts = await consumer.beginning_offsets(partitions)
         logs = await self._logs(consumer)
@@ -207,22 +204,21 @@ class Pump(Supervised):
         self._health.database_here()
         # Only now does nobody else move the positions: an end read before could lie before a position of today.
         ends = await consumer.end_offsets(partitions)
-        async with self._working:
-            if set(partitions) != self._unclaimed:
+        if set(partitions) != self._unclaimed:
+            return
+        for partition in partitions:
+            position = claims[self._slot(partition)].next_offset
+            self._guard.check_start(partition, position, starts[partition])
+            if not self._guard.within_end(partition, position, ends[partition]):
                 return
-            for partition in partitions:
-                position = claims[self._slot(partition)].next_offset
-                self._guard.check_start(partition, position, starts[partition])
-                if not self._guard.within_end(partition, position, ends[partition]):
-                    return
-                try:
-                    consumer.seek(partition, position)
-                except IllegalStateError:
-                    return
-            self._claims = claims
-            self._reached = {slot: claim.next_offset for slot, claim in claims.items()}
-            self._unclaimed = set()
-            self._moved = monotonic()
+            try:
+                consumer.seek(partition, position)
+            except IllegalStateError:
+                return
+        self._unclaimed = set()
+        for nth, lane in enumerate(self._lanes):
+            lane.give({one: self._slot(one) for one in partitions if one.partition % len(self._lanes) == nth}, claims)
+            self._running.add(asyncio.create_task(lane.run(consumer)))
 
     async def _recognise(self, consumer: Consumer) -> None:
         """Once in a while, sees that the logs are still those that were claimed. Raises Halted."""
@@ -239,87 +235,17 @@ class Pump(Supervised):
         found = await topic_logs(consumer, self._topics)
         return {self._topics[name]: log for name, log in found.items()}
 
-    def _read_again(self, consumer: Consumer) -> None:
-        """What a failed read had already taken from the consumer is lost: reads on from the positions."""
-        for slot, claim in self._claims.items():
-            with suppress(IllegalStateError):
-                consumer.seek(self._partition(slot), claim.next_offset)
-            self._reached[slot] = claim.next_offset
-        self._doubted.clear()
-
-    def _partition(self, slot: Slot) -> TopicPartition:
-        return TopicPartition(self._settings.topic(slot[0]), slot[1])
-
     def _slot(self, partition: TopicPartition) -> Slot:
         return self._topics[partition.topic], partition.partition
-
-    # --- slices
-
-    async def _read(self, consumer: Consumer) -> "_Read | None":
-        """The next records of the claimed partitions, with their envelopes and bodies. Raises KafkaError, Halted."""
-        async with asyncio.timeout(_LONGEST_READ_SECONDS):
-            await self._recognise(consumer)
-            found = await consumer.getmany(timeout_ms=200, max_records=self._settings.batch_events)
-        claims = self._claims
-        taken: list[Taken] = []
-        spans: dict[Slot, tuple[int, int]] = {}
-        newest: dict[Slot, int] = {}
-        for partition, messages in found.items():
-            slot = self._slot(partition)
-            reached = self._reached.get(slot) if slot in claims else None
-            if reached is None:
-                continue
-            if messages[0].offset != reached and not await self._gap_in_log(consumer, partition, reached, messages):
-                continue
-            for nth, message in enumerate(messages, 1):
-                taken.append(self._handling.take(_record(slot, message)))
-                if not nth % _TAKEN_IN_A_ROW:
-                    # The slice in hand is to go on as soon as PostgreSQL has answered.
-                    await asyncio.sleep(0)
-            self._reached[slot] = messages[-1].offset + 1
-            spans[slot] = (reached, messages[-1].offset + 1)
-            newest[slot] = messages[-1].timestamp
-        return _Read(Slice(taken, spans), claims, newest) if spans else None
-
-    async def _gap_in_log(
-        self, consumer: Consumer, partition: TopicPartition, reached: int, messages: Sequence[Message]
-    ) -> bool:
-        """Whether the log really has nothing between what was read and these records; if in doubt, seeks again."""
-        start = (await consumer.beginning_offsets([partition]))[partition]
-        end = (await consumer.end_offsets([partition]))[partition]
-        self._guard.check_start(partition, reached, start)
-        within = self._guard.within_end(partition, reached, end)
-        if within and messages[0].offset > reached and self._doubted.get(partition) == reached:
-            return True
-        self._doubted[partition] = reached
-        consumer.seek(partition, reached)
-        return False
-
-    async def _handle(self, read: "_Read") -> set[Slot]:
-        """Runs the slice; returns the partitions that have a newer owner."""
-        batch = read.batch
-        lost = await self._transactions.run(batch, self._claims)
-        for slot, (_, end) in batch.spans.items():
-            if slot not in lost and slot in self._claims:
-                self._claims[slot] = Claim(end, self._claims[slot].epoch)
-        self._newest |= read.newest
-        self._moved = monotonic()
-        if self._transactions.parked_in_a_row >= self._settings.parking_limit:
-            raise Halted(
-                "parking_limit",
-                f"{self._transactions.parked_in_a_row} events in a row were refused and none was handled. See why with "
-                "`fieldbridge parked list`, mend the cause, restart the service and redrive them.",
-            )
-        return lost
 
     # --- what others see
 
     async def _hint(self, consumer: Consumer) -> None:
         """Commits offsets to Kafka for lag tools; nothing is ever read from there."""
-        if monotonic() - self._hinted < _HINT_EVERY_SECONDS or consumer is not self._consumer or not self._claims:
+        offsets = {partition: offset for lane in self._lanes for partition, offset in lane.offsets().items()}
+        if monotonic() - self._hinted < _HINT_EVERY_SECONDS or not offsets:
             return
         self._hinted = monotonic()
-        offsets = {self._partition(slot): claim.next_offset for slot, claim in self._claims.items()}
         try:
             async with asyncio.timeout(_LONGEST_HINT_SECONDS):
                 self._reach("before_hint")
@@ -333,47 +259,27 @@ class Pump(Supervised):
 
     def observe(self) -> None:
         """Sets the gauges of what waits; asked at each scrape, since a pump that is held up turns no rounds."""
-        consumer = self._consumer
-        if consumer is None:
-            return
-        now = time() * 1000
-        behind: dict[str, int] = dict.fromkeys(self._topics.values(), 0)
-        age: dict[str, float] = dict.fromkeys(self._topics.values(), 0.0)
-        for slot, claim in self._claims.items():
-            waiting = _highwater(consumer, self._partition(slot)) - claim.next_offset
-            if waiting > 0:
-                behind[slot[0]] += waiting
-                handled = self._newest.get(slot)
-                seconds = monotonic() - self._moved if handled is None else (now - handled) / 1000
-                age[slot[0]] = max(age[slot[0]], seconds)
-        for topic, events in behind.items():
-            self._metrics.lag_events.labels(topic).set(events)
-            self._metrics.lag_seconds.labels(topic).set(age[topic])
-        self._metrics.position_age.set(monotonic() - self._moved if any(behind.values()) else 0)
+        events: dict[str, int] = dict.fromkeys(self._topics.values(), 0)
+        ages: dict[str, float] = dict.fromkeys(self._topics.values(), 0.0)
+        position_age = 0.0
+        for lane in self._lanes:
+            for partition, offset in lane.offsets().items():
+                topic = self._topics[partition.topic]
+                waiting = _highwater(self._consumer, partition) - offset
+                if waiting > 0:
+                    still = monotonic() - lane.moved
+                    newest = lane.newest.get(self._slot(partition))
+                    events[topic] += waiting
+                    ages[topic] = max(ages[topic], still if newest is None else time() - newest / 1000)
+                    position_age = max(position_age, still)
+        for topic in self._topics.values():
+            self._metrics.lag_events.labels(topic).set(events[topic])
+            self._metrics.lag_seconds.labels(topic).set(ages[topic])
+        self._metrics.position_age.set(position_age)
 
 
-class _Read(NamedTuple):
-    """A slice that was read, by which claims, and the timestamp of each partition's last record."""
-
-    batch: Slice
-    claims: dict[Slot, Claim]
-    newest: dict[Slot, int]
-
-
-def _record(slot: Slot, message: Message) -> Record:
-    return Record(
-        topic=slot[0],
-        partition=slot[1],
-        offset=message.offset,
-        key=message.key,
-        value=message.value,
-        headers=message.headers,
-        timestamp=message.timestamp,
-    )
-
-
-def _highwater(consumer: Consumer, partition: TopicPartition) -> int:
+def _highwater(consumer: Consumer | None, partition: TopicPartition) -> int:
     try:
-        return consumer.highwater(partition) or 0
+        return 0 if consumer is None else consumer.highwater(partition) or 0
     except (IllegalStateError, AssertionError):
         return 0

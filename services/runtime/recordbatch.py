@@ -31,11 +31,21 @@ _LONGEST_FRAME: Final = 12
 
 def encoded(key: bytes | None, value: bytes | None, headers: Headers) -> bytes:
     """A record but for its place in a batch. Stray bytes of a header's name are lone surrogates (PEP 383)."""
-    parts = [*_nullable(key), *_nullable(value), _varint(len(headers))]
+    return joined(key, value, len(headers), encoded_headers(headers))
+
+
+def encoded_headers(headers: Headers) -> bytes:
+    """Headers without their number."""
+    parts: list[bytes] = []
     for name, content in headers:
         parts.append(_NAMES.get(name) or _name(name))
         parts += _nullable(content)
     return b"".join(parts)
+
+
+def joined(key: bytes | None, value: bytes | None, headers: int, *parts: bytes) -> bytes:
+    """A record but for its place in a batch, of so many headers that were encoded in these parts."""
+    return b"".join([*_nullable(key), *_nullable(value), _varint(headers), *parts])
 
 
 class RecordBatch:

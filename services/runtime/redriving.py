@@ -11,7 +11,7 @@ from services.runtime.database import Database
 from services.runtime.handling import BEHIND, REASONS, Consequences, Handling, Taken, clean
 from services.runtime.inbox import UNSEEN, Stream
 from services.runtime.parking import ParkedRow
-from services.runtime.service import FactBody, Known
+from services.runtime.service import Known
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,6 @@ class Redriven:
 
     settled: int
     still_parked: int
-    facts: list[FactBody]
 
 
 class Redriving:
@@ -67,7 +66,7 @@ class Redriving:
         await inbox.move_on(db, {}, done.moved, await self._handling.save(db, done, now))
         await parking.settle(db, settled, still)
         await parking.mark_again(db, [row.id for row in later if row.goes_on])
-        return Redriven(len(settled), len(still), [fact.body for fact in done.facts])
+        return Redriven(len(settled), len(still))
 
     async def refuse_first(self, db: Database, detail: str) -> None:
         """Parks the first marked event again, whose effects cannot be loaded or saved, and its key behind it."""
@@ -84,7 +83,7 @@ class Redriving:
         keys = await parking.marked_keys(db, most)
         await inbox.hold_streams(db, ((topic, key) for topic, key in keys if key is not None))
         rows = await parking.of_keys(db, keys, most)
-        taken = {row.id: self._handling.take(row.record)._replace(key=row.key) for row in rows}
+        taken = {row.id: self._taken(row) for row in rows}
         places: dict[int, tuple[int, int]] = {}
         highest: dict[tuple[str, str | None], int] = defaultdict(int)
         for row in rows:
@@ -94,6 +93,10 @@ class Redriving:
             highest[stream] = max(highest[stream], sequence or 0)
             places[row.id] = (sequence or highest[stream], row.id)
         return keys, sorted(rows, key=lambda row: places[row.id]), taken
+
+    def _taken(self, row: ParkedRow) -> Taken:
+        stream = None if row.key is None else (row.record.topic, row.key)
+        return self._handling.take(row.record)._replace(stream=stream)
 
     def _redriven(
         self,

@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8100
     batch_events: Annotated[int, Field(ge=1, le=20_000)] = 1000
     """Most events in one transaction."""
+    lanes: Annotated[int, Field(ge=1, le=8)] = 2
+    """Into how many parts a worker divides its partitions: one decides while PostgreSQL works for another."""
     pool_connections: Annotated[int, Field(ge=3, le=100)] = 6
     """Most connections to the database."""
     lease_seconds: Annotated[float, Field(gt=0.2, le=300)] = 3.0

@@ -1,7 +1,6 @@
 """One transaction a batch: fenced by the positions' epochs, tried again while servers are away, split at a defect."""
 
 import random
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -134,7 +133,6 @@ class Transactions:
     async def _wait(self, cause: str, error: Exception, tries: int) -> None:
         self._metrics.retries.labels(cause).inc()
         log.warning("transaction tried again", cause=cause, error=describe(error), tries=tries)
-        self._health.beat("pump")
         await self._rest(min(2.0, 0.02 * 2 ** min(tries, 8)) * random.uniform(0.5, 1.0))  # noqa: S311
 
     async def _try(self, batch: Slice, claims: Mapping[Slot, Claim], refuse: str | None, tries: int) -> None:
@@ -179,8 +177,8 @@ class Transactions:
                     metrics.events.labels(topic, outcome).inc(count)
         for topic, ages in handled.latencies.items():
             metrics.latencies.observe(topic, ages)
-        for topic, facts in Counter(body.TOPIC for body in handled.facts).items():
-            metrics.facts.labels(topic).inc(facts)
+        for row in handled.sealed:
+            metrics.facts.labels(row.topic).inc(row.events)
         metrics.batch_seconds.observe(seconds)
         metrics.batch_events.observe(events)
         refused = sum(one.reason in _REFUSALS for one in handled.parked)

@@ -1,0 +1,222 @@
+"""Some of a worker's partitions, read and handled one slice after another; the next is read while the last commits.
+
+Lanes of a worker go on side by side, so that one decides while PostgreSQL works for the other. Partitions of one number
+hold the same keys in every topic, and share a lane.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import Final, NamedTuple
+
+from services.runtime.database import Pool
+from services.runtime.failpoints import Reach
+from services.runtime.handling import Handling, Taken
+from services.runtime.health import Halted, Health
+from services.runtime.inbox import Claim, Slot
+from services.runtime.kafka import Consumer, IllegalStateError, KafkaError, Message, TopicPartition
+from services.runtime.logguard import LogGuard
+from services.runtime.logs import describe, logger
+from services.runtime.metrics import Metrics
+from services.runtime.records import Record
+from services.runtime.settings import Settings
+from services.runtime.transactions import Committed, Slice, Transactions
+
+_LONGEST_READ_SECONDS: Final = 5.0
+_READ_MILLISECONDS: Final = 200
+_TAKEN_IN_A_ROW: Final = 100
+
+log = logger("pump")
+
+
+class Lane:
+    """Reads the partitions it was given and runs their slices, until they are taken from it.
+
+    `claims` are the positions it owns: where handling goes on. `moved` is when one of them last moved.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        handling: Handling,
+        pool: Pool,
+        metrics: Metrics,
+        health: Health,
+        guard: LogGuard,
+        rest: Callable[[float], Awaitable[None]],
+        committed: Committed,
+        reach: Reach,
+    ) -> None:
+        self.name = name
+        self.claims: dict[Slot, Claim] = {}
+        self.newest: dict[Slot, int] = {}
+        """The timestamp of the last record handled of each partition."""
+        self.moved = monotonic()
+        self._settings = settings
+        self._handling = handling
+        self._transactions = Transactions(pool, handling, metrics, health, self._wait, committed, reach)
+        self._guard = guard
+        self._health = health
+        self._rest = rest
+        """Waits so many seconds; raises where the worker is to stop."""
+        self._partitions: dict[TopicPartition, Slot] = {}
+        self._reached: dict[Slot, int] = {}
+        """How far has been read of each partition, which may be further than its position."""
+        self._doubted: dict[TopicPartition, int] = {}
+        self._working = asyncio.Lock()
+
+    def give(self, partitions: Mapping[TopicPartition, Slot], claims: Mapping[Slot, Claim]) -> None:
+        """From now on these are its partitions, whose positions were claimed."""
+        self._partitions = dict(partitions)
+        self.claims = {slot: claims[slot] for slot in partitions.values()}
+        self._reached = {slot: claim.next_offset for slot, claim in self.claims.items()}
+        self.moved = monotonic()
+
+    async def take_away(self) -> None:
+        """Lets the slice in hand come to its end; from then on it has no partitions."""
+        async with self._working:
+            self._partitions, self.claims, self._reached = {}, {}, {}
+            self.newest.clear()
+            self._doubted.clear()
+
+    def offsets(self) -> dict[TopicPartition, int]:
+        """Where handling goes on in each partition."""
+        return {partition: self.claims[slot].next_offset for partition, slot in self._partitions.items()}
+
+    async def run(self, consumer: Consumer) -> int:
+        """Reads and handles while there are partitions; returns how many have a newer owner, as soon as any has.
+
+        Raises Halted where reading on would skip or lose events, and Stopping where the worker stops.
+        """
+        ahead: asyncio.Task[_Read | None] | None = None
+        try:
+            while self.claims:
+                self._health.beat(self.name)
+                try:
+                    upcoming, ahead = ahead, None
+                    read = await (upcoming or self._read(consumer))
+                except KafkaError as error:
+                    self._health.kafka_away(describe(error))
+                    log.warning("reading from Kafka failed", error=describe(error))
+                    self._read_again(consumer)
+                    await self._wait(0.5)
+                    continue
+                except TimeoutError:
+                    self._read_again(consumer)
+                    continue
+                if read is None:
+                    continue
+                async with self._working:
+                    if read.claims is self.claims:
+                        ahead = asyncio.create_task(self._read(consumer))
+                        if lost := await self._handle(read):
+                            return len(lost)
+            return 0
+        finally:
+            self._health.beats.pop(self.name, None)
+            if ahead is not None:
+                ahead.cancel()
+                await asyncio.gather(ahead, return_exceptions=True)
+
+    async def _read(self, consumer: Consumer) -> "_Read | None":
+        """The next records, with their envelopes and bodies; None where none came. Raises KafkaError, Halted."""
+        claims = self.claims
+        if not claims:
+            return None  # aiokafka would read everybody's partitions
+        try:
+            async with asyncio.timeout(_LONGEST_READ_SECONDS):
+                found = await consumer.getmany(
+                    *self._partitions, timeout_ms=_READ_MILLISECONDS, max_records=self._settings.batch_events
+                )
+        except IllegalStateError:
+            # They are somebody else's now, of which the pump is about to hear.
+            await asyncio.sleep(0.05)
+            return None
+        taken: list[Taken] = []
+        spans: dict[Slot, tuple[int, int]] = {}
+        newest: dict[Slot, int] = {}
+        for partition, messages in found.items():
+            slot = self._partitions.get(partition)
+            if slot is None:
+                continue
+            reached = self._reached[slot]
+            if messages[0].offset != reached and not await self._gap_in_log(consumer, partition, reached, messages):
+                continue
+            for nth, message in enumerate(messages, 1):
+                taken.append(self._handling.take(_record(slot, message)))
+                if not nth % _TAKEN_IN_A_ROW:
+                    # Whoever waits for PostgreSQL is to go on as soon as it has answered.
+                    await asyncio.sleep(0)
+            self._reached[slot] = messages[-1].offset + 1
+            spans[slot] = (reached, messages[-1].offset + 1)
+            newest[slot] = messages[-1].timestamp
+        return _Read(Slice(taken, spans), claims, newest) if spans else None
+
+    async def _gap_in_log(
+        self, consumer: Consumer, partition: TopicPartition, reached: int, messages: Sequence[Message]
+    ) -> bool:
+        """Whether the log really has nothing between what was read and these records; if in doubt, seeks again."""
+        claims = self.claims
+        start = (await consumer.beginning_offsets([partition]))[partition]
+        end = (await consumer.end_offsets([partition]))[partition]
+        if claims is not self.claims:
+            return False
+        self._guard.check_start(partition, reached, start)
+        within = self._guard.within_end(partition, reached, end)
+        if within and messages[0].offset > reached and self._doubted.get(partition) == reached:
+            return True
+        self._doubted[partition] = reached
+        with suppress(IllegalStateError):
+            consumer.seek(partition, reached)
+        return False
+
+    def _read_again(self, consumer: Consumer) -> None:
+        """What a failed read had already taken from the consumer is lost: reads on from the positions."""
+        for partition, slot in self._partitions.items():
+            with suppress(IllegalStateError):
+                consumer.seek(partition, self.claims[slot].next_offset)
+            self._reached[slot] = self.claims[slot].next_offset
+        self._doubted.clear()
+
+    async def _handle(self, read: "_Read") -> set[Slot]:
+        """Runs the slice; returns the partitions that have a newer owner. Raises Halted."""
+        lost = await self._transactions.run(read.batch, self.claims)
+        for slot, (_, end) in read.batch.spans.items():
+            if slot not in lost:
+                self.claims[slot] = Claim(end, self.claims[slot].epoch)
+        self.newest |= read.newest
+        self.moved = monotonic()
+        if self._transactions.parked_in_a_row >= self._settings.parking_limit:
+            raise Halted(
+                "parking_limit",
+                f"{self._transactions.parked_in_a_row} events in a row were refused and none was handled. See why with "
+                "`fieldbridge parked list`, mend the cause, restart the service and redrive them.",
+            )
+        return lost
+
+    async def _wait(self, seconds: float) -> None:
+        """For a server that is away: to wait for it in small steps is no stall."""
+        self._health.beat(self.name)
+        await self._rest(seconds)
+
+
+class _Read(NamedTuple):
+    """A slice that was read, by which claims, and the timestamp of each partition's last record."""
+
+    batch: Slice
+    claims: dict[Slot, Claim]
+    newest: dict[Slot, int]
+
+
+def _record(slot: Slot, message: Message) -> Record:
+    return Record(
+        topic=slot[0],
+        partition=slot[1],
+        offset=message.offset,
+        key=message.key,
+        value=message.value,
+        headers=message.headers,
+        timestamp=message.timestamp,
+    )
