@@ -90,10 +90,10 @@ async def seal(db: Database, source: str, consequences: Sequence[Consequence], t
         own = own_headers(event_id, subject, sequence, consequence_traceparent(traceparent, event_id))
         key, value = subject.encode(), body.model_dump_json().encode()
         records.append((topic, _hash(key), joined(key, value, alike + len(own), of_all, encoded_headers(own))))
-    return _rows(records)
+    return rows_of(records)
 
 
-def _rows(records: Iterable[Outgoing]) -> list[Sealed]:
+def rows_of(records: Iterable[Outgoing]) -> list[Sealed]:
     """Rows of the outbox that hold these records, those of each topic in their order."""
     rows: list[Sealed] = []
     filling: dict[str, list[int | bytes]] = {}
@@ -130,7 +130,7 @@ async def publish_dead(db: Database, dead: Sequence[tuple[Record, str, str]], se
     """Writes parked records to their dead-letter topics: bytes and headers unchanged, the reason in headers beside."""
     await _write(
         db,
-        _rows(
+        rows_of(
             (
                 f"{record.topic}.dead",
                 _hash(record.key),
