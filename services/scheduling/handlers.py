@@ -33,13 +33,13 @@ Decision = tuple[Knowledge, Sequence[EngagementBody]]
 def decide(known: Knowledge, event: Event[Any]) -> Decision:
     """What one event changes, and the facts that follow."""
     body: requests.RequestBody | matches.MatchBody | roster.RosterBody = event.body
+    if isinstance(body, roster.RosterBody):
+        return _on_roster(known, body, event.received)
+    before = _engagement(known, body.request_id)
+    present, calendars = life.as_of(before, event.received), _calendars(known, event.received)
     if isinstance(body, requests.RequestBody):
-        before = _engagement(known, body.request_id)
-        return _changes(known, [(before, _on_request(before, body, _calendars(known, event.received)))])
-    if isinstance(body, matches.MatchBody):
-        before = _engagement(known, body.request_id)
-        return _changes(known, [(before, _on_match(before, body, _calendars(known, event.received)))])
-    return _on_roster(known, body, event.received)
+        return _changes(known, [(before, _on_request(present, body, calendars))])
+    return _changes(known, [(before, _on_match(present, body, calendars))])
 
 
 def remind(known: Knowledge, now: datetime) -> Decision:
@@ -65,9 +65,9 @@ def _on_request(known: Engagement, body: requests.RequestBody, calendars: Calend
         case requests.RequestCancelled():
             return life.end(known, Outcome.CANCELLED, body.reason)
         case requests.PlanApproved():
-            return life.approve(known, body.plan_version, calendars.now)
+            return life.approve(known, body.plan_version, calendars)
         case requests.PlanCleared():
-            return life.clear(known, body.plan_version, calendars.now)
+            return life.clear(known, body.plan_version, calendars)
         case requests.PlanChangesRequested():
             asked = OtherDates(body.plan_version, body.reason, body.window, body.blackouts)
             return life.ask_other_dates(known, asked, calendars)
@@ -133,7 +133,8 @@ def _review(known: Knowledge, expert_id: ExpertId, profile: plan.Profile, now: d
     facts: list[EngagementBody] = []
     concerned = [one for one in known.engagements.values() if one.match and expert_id in one.match.expert_ids]
     for before in sorted(concerned, key=lambda one: one.request_id):
-        changes, more = _changes(at_hand, [(before, life.review_expert(before, expert, _calendars(at_hand, now)))])
+        present = life.as_of(before, now)
+        changes, more = _changes(at_hand, [(before, life.review_expert(present, expert, _calendars(at_hand, now)))])
         at_hand.absorb(changes)
         learned.absorb(changes)
         facts += more

@@ -10,7 +10,9 @@ from pydantic import TypeAdapter
 
 from schemas.matches import MatchConfirmed, MatchFact
 from schemas.requests import (
+    PlanApproved,
     PlanChangesRequested,
+    PlanCleared,
     RequestAccepted,
     RequestAmended,
     RequestFact,
@@ -32,6 +34,8 @@ _PLANNING: Final = (
     RequestAmended,
     RequestReopened,
     RequestResumed,
+    PlanApproved,
+    PlanCleared,
     PlanChangesRequested,
     MatchConfirmed,
 )

@@ -1,6 +1,7 @@
 """Drafts keep every calendar, finish as early as any could, and refuse only where nothing fits."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -293,6 +294,27 @@ def test_a_refusal_says_for_every_mode_what_stands_in_the_way() -> None:
     assert "5 more are blacked out by the agency" in visit
     assert "5 of the 9 left do not suit expert E1" in visit
     assert analysis == "Data analysis: expert E1 does not offer it."
+
+
+def test_a_refusal_of_what_comes_after_held_sessions_names_the_day_from_which_it_could_be_and_no_last_one() -> None:
+    whole = planned(order(days("2026-12-01", "2027-03-31")), expert())
+    visit = whole.sessions[1]
+    ended = visit.takes_place.end.date()
+    rest = replace(order(DateWindow(NOW.date(), ended + timedelta(days=90))), held=whole.sessions[:2])
+    (says,) = refusals(rest, expert(unavailable=[DateWindow(ended, ended + timedelta(days=100))]))
+    # A day for the way home lies between the visit and the advice.
+    assert f"no room for 'Advice' (a day from {ended + timedelta(days=2)} on). " in says
+    assert isinstance(draft(rest, [expert(unavailable=[DateWindow(ended, ended + timedelta(days=30))])], NOW), Plan)
+
+
+def test_a_refusal_names_the_least_gap_that_the_way_home_leaves() -> None:
+    far = expert(home=HOMES[2], zone="America/Chicago")
+    visit = planned(order(days("2026-12-01", "2027-03-31")), far).sessions[1].takes_place
+    window = DateWindow(date(2026, 12, 1), visit.end.date() + timedelta(days=2))
+    (says,) = refusals(order(window), far)
+    # Two days of travel lie between, though advice would otherwise come on the day after.
+    assert "no room for 'Advice'" in says
+    assert ", 3 to 7 days after the session before it" in says
 
 
 def test_dates_that_are_over_before_anything_can_be_ready_are_refused_with_the_earliest_day() -> None:

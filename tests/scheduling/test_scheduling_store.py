@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from schemas import requests
-from schemas.engagements import EngagementBody
+from schemas.engagements import EngagementBody, Plan
 from schemas.vocabulary import ExpertId, RequestId
 from services.runtime.database import Connection, Contention, Database, Row
 from services.runtime.service import Event
@@ -60,9 +60,9 @@ def decide(known: Knowledge, events: Iterable[Event[Any]]) -> tuple[Knowledge, l
     return changes, facts
 
 
-async def hears(db: Connection, *bodies: Body) -> list[EngagementBody]:
+async def hears(db: Connection, *bodies: Body, at: datetime = NOW) -> list[EngagementBody]:
     """One batch in one transaction."""
-    events = [event(body) for body in bodies]
+    events = [event(body, at) for body in bodies]
     async with db.transaction():
         changes, facts = decide(await store.load(db, events), events)
         await store.save(db, changes)
@@ -192,6 +192,63 @@ async def test_whatever_may_lead_to_a_plan_finds_the_experts_it_needs(
     world.hears(*ahead)
     await hears(db, *ahead)
     assert await hears(db, planning) == world.hears(planning)
+
+
+@pytest.mark.parametrize("approvals", [(approved(), cleared()), (cleared(), approved())])
+async def test_an_approval_too_late_for_its_dates_finds_the_experts_it_needs(
+    open_database: OpenDatabase, approvals: tuple[Body, Body]
+) -> None:
+    db = await open_database("scheduling")
+    first, second = approvals
+    ahead = (accepted(), listed(), listed(BORIS), confirmed(experts=[ANNA, BORIS]), first)
+    world = World()
+    world.hears(*ahead)
+    await hears(db, *ahead)
+    late = world.plans()[0].sessions[1].takes_place.end
+    said = await hears(db, second, at=late)
+    assert said == world.hears(second, at=late)
+    assert types(said) == ["engagement.replanned"]
+
+
+async def test_a_session_that_took_place_stays_booked_until_it_is_reported_or_its_match_is_over(
+    open_database: OpenDatabase,
+) -> None:
+    db = await open_database("scheduling")
+
+    async def booked() -> list[str]:
+        return sorted(session_id for _, session_id, _, _ in await bookings(db))
+
+    world = World()
+    world.hears(accepted(), listed(), confirmed(), approved(), cleared())
+    await hears(db, accepted(), listed(), confirmed(), approved(), cleared())
+    over = world.plans()[0].sessions[1].takes_place.end
+    await hears(db, other_dates(1), at=over)
+    assert await booked() == ["R1/s1.1", "R1/s1.2", "R1/s2.3"]
+    assert types(await hears(db, accepted(TWO), confirmed(1, TWO), at=over)) == ["engagement.planned"]
+    await hears(db, reported("R1/s1.2"), at=over)
+    assert await booked() == ["R1/s1.1", "R1/s2.3", "R2/s1.1", "R2/s1.2", "R2/s1.3"]
+    assert types(await hears(db, released(), at=over)) == ["session.cancelled"]
+    assert await booked() == ["R2/s1.1", "R2/s1.2", "R2/s1.3"]
+    assert await hears(db, reported("R1/s1.1"), at=over) == []
+
+
+async def test_a_plan_stored_before_it_was_counted_what_is_over_still_loads_and_goes_on(
+    open_database: OpenDatabase,
+) -> None:
+    db = await open_database("scheduling")
+    world = World()
+    world.hears(accepted(), listed(), confirmed(), approved(), cleared())
+    await hears(db, accepted(), listed(), confirmed(), approved(), cleared())
+    stored = await db.fetchval(
+        "UPDATE engagement SET state = state #- '{plan,over}' RETURNING state -> 'plan' ? 'over'"
+    )
+    assert stored is False
+    said = await hears(db, other_dates(1), at=world.plans()[0].sessions[0].takes_place.end)
+    assert [session.session_id for fact in said if isinstance(fact, Plan) for session in fact.sessions] == [
+        "R1/s1.1",
+        "R1/s2.2",
+        "R1/s2.3",
+    ]
 
 
 @asynccontextmanager

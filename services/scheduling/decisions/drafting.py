@@ -25,7 +25,8 @@ def draft(order: Order, attendants: Sequence[Attendant], now: datetime) -> Plan 
         unfit = tuple(_unfit(mode, outlines, order.site, attendants))
         sessions = _sessions(mode, outlines, order, board) if not unfit else Unplannable(unfit)
         if not isinstance(sessions, Unplannable):
-            return Plan(order.match_id, order.plan_version, mode, (*order.held, *sessions))
+            whole = (*order.held, *sessions)
+            return Plan(order.match_id, order.plan_version, mode, whole, over=len(order.held))
         reasons += sessions.reasons
     return Unplannable(tuple(reasons))
 
@@ -77,7 +78,13 @@ def _sessions(
             stages.append(Stage(option.days, outline.days, _gap(outlines[nth - 1], outline, board), outline.max_gap))
     placed = place(stages)
     if isinstance(placed, NoRoom):
-        return Unplannable((_no_room(mode, outlines[placed.stage], board),))
+        outline, stage = outlines[placed.stage], stages[placed.stage]
+        first_day = board.earliest(outline)
+        if placed.stage == 0:
+            when = f"from {max(first_day, _after_held(order, outline, board))} on"
+        else:
+            when = f"from {first_day} on, {stage.min_gap} to {stage.max_gap} days after the session before it"
+        return Unplannable((_no_room(mode, outline, when, board),))
     return tuple(
         _session(order, board, outline, board.horizon.day(day), option.hours_on(day), len(order.held) + nth)
         for nth, (outline, option, day) in enumerate(zip(outlines, options, placed, strict=True), start=1)
@@ -123,7 +130,7 @@ def _too_late(order: Order, now: datetime) -> Reason:
     )
 
 
-def _no_room(mode: DeliveryMode, outline: Outline, board: Board) -> Reason:
+def _no_room(mode: DeliveryMode, outline: Outline, when: str, board: Board) -> Reason:
     """Says which calendar takes how many of the days."""
     horizon, workdays = board.horizon, board.horizon.workdays()
     blocked = [
@@ -136,11 +143,9 @@ def _no_room(mode: DeliveryMode, outline: Outline, board: Board) -> Reason:
         for calendar in board.calendars
     ]
     length = "a day" if outline.days == 1 else f"{outline.days} days in a row"
-    first = outline is OUTLINES[mode][0]
-    order_kept = "" if first else f", {outline.min_gap} to {outline.max_gap} days after the session before it"
     return Reason(
         "terms.window",
-        f"{_named(mode)}: no room for '{outline.title}' ({length} from {board.earliest(outline)} on{order_kept}). "
+        f"{_named(mode)}: no room for '{outline.title}' ({length} {when}). "
         f"Of the {horizon.days} days from {horizon.first} to {horizon.day(horizon.days - 1)}, {'; '.join(blocked)}.",
     )
 

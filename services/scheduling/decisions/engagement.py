@@ -87,14 +87,23 @@ class Engagement:
 
     @property
     def held(self) -> tuple[Session, ...]:
-        """The sessions up to the last one reported: another plan leaves them as they are."""
-        planned = self.plan.sessions if self.plan else ()
-        return planned[: max((n for n, one in enumerate(planned, 1) if one.session_id in self.reported), default=0)]
+        """The sessions up to the last one that is reported or over: they are neither moved nor called off."""
+        if self.plan is None:
+            return ()
+        reported = (n for n, one in enumerate(self.plan.sessions, 1) if one.session_id in self.reported)
+        return self.plan.sessions[: max(self.plan.over, max(reported, default=0))]
 
     @property
     def ahead(self) -> tuple[Session, ...]:
-        """The sessions after the last one reported."""
+        """The sessions that are still to be held."""
         return self.plan.sessions[len(self.held) :] if self.plan else ()
+
+    @property
+    def may_start(self) -> bool:
+        """Whether a plan that is not confirmed yet has both approvals, and the request is not on hold."""
+        if self.plan is None or self.plan.confirmed or self.on_hold or self.ended is not None:
+            return False
+        return self.plan.version in self.approved and self.plan.version in self.cleared
 
     @property
     def dates(self) -> Terms | None:

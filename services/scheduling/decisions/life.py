@@ -3,6 +3,7 @@
 Requests, matches and the roster come in any order towards each other. So every event is first noted, early or late, and
 only then is looked at what follows: a plan once terms, match and experts are all known, its confirmation once both
 approvals of that version are there, delivery once every session is reported, the end once it is evaluated too.
+Time tells something as well: whatever comes is decided on the engagement `as_of` the moment it comes.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,6 +47,15 @@ class Calendars:
     now: datetime
 
 
+def as_of(known: Engagement, now: datetime) -> Engagement:
+    """Sessions of a confirmed plan whose time is over took place, reported or not; while on hold none does."""
+    plan = known.plan
+    if plan is None or not plan.confirmed or known.on_hold:
+        return known
+    over = sum(session.takes_place.end <= now for session in plan.sessions)
+    return replace(known, plan=replace(plan, over=over)) if over > plan.over else known
+
+
 def accept(known: Engagement, site: Site, terms: Terms, calendars: Calendars) -> Result:
     """Intake took the request on."""
     return _advance(replace(known, site=site, terms=terms), calendars)
@@ -74,12 +84,15 @@ def reopen(known: Engagement, terms: Terms, calendars: Calendars) -> Result:
 
 
 def hold(known: Engagement) -> Result:
-    """Nothing is planned or confirmed until the request is off hold; what is planned stays."""
+    """Nothing is planned or confirmed, and no session takes place, until it is off hold; what is planned stays."""
     return replace(known, on_hold=True), ()
 
 
 def resume(known: Engagement, calendars: Calendars) -> Result:
-    """What came meanwhile takes effect."""
+    """What came meanwhile takes effect, and what was dated within the hold gets other dates."""
+    if not known.on_hold:
+        return known, ()
+    known = _recheck_dates(known, calendars.now, "Its dates had passed when the request came off hold.")
     return _advance(replace(known, on_hold=False), calendars)
 
 
@@ -112,18 +125,18 @@ def release_match(known: Engagement, match_id: MatchId, reason: str) -> Result:
     return (released, ()) if known.delivered_on is not None else _drop_plan(released, reason)
 
 
-def approve(known: Engagement, plan_version: int, now: datetime) -> Result:
+def approve(known: Engagement, plan_version: int, calendars: Calendars) -> Result:
     """The agency's executive approves this version; one that is not made yet is remembered."""
     if plan_version < known.plans_made:
         return known, ()
-    return _conclude(replace(known, approved=known.approved | {plan_version}), now)
+    return _advance(replace(known, approved=known.approved | {plan_version}), calendars)
 
 
-def clear(known: Engagement, plan_version: int, now: datetime) -> Result:
+def clear(known: Engagement, plan_version: int, calendars: Calendars) -> Result:
     """The programme office clears this version to start; one that is not made yet is remembered."""
     if plan_version < known.plans_made:
         return known, ()
-    return _conclude(replace(known, cleared=known.cleared | {plan_version}), now)
+    return _advance(replace(known, cleared=known.cleared | {plan_version}), calendars)
 
 
 def ask_other_dates(known: Engagement, asked: OtherDates, calendars: Calendars) -> Result:
@@ -170,12 +183,15 @@ def remind(known: Engagement) -> Result:
 def _advance(known: Engagement, calendars: Calendars) -> Result:
     """Plans where a plan is wanted, then draws every conclusion."""
     happened: tuple[Happening, ...] = ()
+    if known.may_start:
+        known = _recheck_dates(known, calendars.now, "Its dates have passed before both approvals were there.")
     while (order := _wanted(known)) and (attendants := _attendants(known, calendars)):
         known, more = _plan(known, order, attendants, calendars.now)
         known = _with_remembered_dates(known)
         happened += more
-    known, more = _conclude(known, calendars.now)
-    return known, happened + more
+    known, confirmed = _confirm(known)
+    known, concluded = _conclude(known, calendars.now)
+    return known, happened + confirmed + concluded
 
 
 def _with_remembered_dates(known: Engagement) -> Engagement:
@@ -188,8 +204,9 @@ def _with_remembered_dates(known: Engagement) -> Engagement:
 
 def _with_other_dates(known: Engagement, asked: OtherDates) -> Engagement:
     """The dates hold whichever version they were asked of; the version they were asked of is planned anew."""
+    of_this_plan = known.plan is not None and known.plan.version == asked.plan_version
     blackouts = asked.blackouts
-    if asked.window is None and not blackouts:
+    if of_this_plan and asked.window is None and not blackouts:
         # Whoever wants other dates and names none does not want these.
         blackouts = tuple(_days_of(session) for session in known.ahead)
     known = replace(
@@ -197,7 +214,7 @@ def _with_other_dates(known: Engagement, asked: OtherDates) -> Engagement:
         asked_window=asked.window or known.asked_window,
         asked_blackouts=known.asked_blackouts + blackouts,
     )
-    if known.ahead and known.plan is not None and known.plan.version == asked.plan_version:
+    if of_this_plan and known.ahead:
         return replace(known, replan_because=asked.reason or "The agency wants other dates.")
     return _recheck_terms(known)
 
@@ -226,14 +243,16 @@ def _wanted(known: Engagement) -> Order | None:
 
 def _attendants(known: Engagement, calendars: Calendars) -> tuple[Attendant, ...] | None:
     """The experts of the match with their calendars; None while one of them is not on the roster yet."""
+    # Their way home from what was held is not over yet.
+    kept = {session.occupies for session in known.held}
     found: list[Attendant] = []
     for expert_id in known.match.expert_ids if known.match else ():
         profile = calendars.experts[expert_id].profile
         if profile is None:
             return None
         taken = calendars.booked.get(expert_id, ())
-        elsewhere = tuple(window for request_id, window in taken if request_id != known.request_id)
-        found.append(Attendant(expert_id, profile, elsewhere))
+        lasting = tuple(window for request_id, window in taken if request_id != known.request_id or window in kept)
+        found.append(Attendant(expert_id, profile, lasting))
     return tuple(found)
 
 
@@ -258,19 +277,17 @@ def _plan(known: Engagement, order: Order, attendants: Sequence[Attendant], now:
 
 def _confirm(known: Engagement) -> Result:
     plan = known.plan
-    if plan is None or plan.confirmed or known.on_hold or known.ended is not None:
-        return known, ()
-    if plan.version not in known.approved or plan.version not in known.cleared:
+    if plan is None or not known.may_start:
         return known, ()
     return replace(known, plan=replace(plan, confirmed=True)), (Confirmed(plan.match_id, plan.version),)
 
 
 def _conclude(known: Engagement, now: datetime) -> Result:
-    """Confirmed once both approvals are there, delivered once all is reported, completed once it is evaluated too."""
-    known, happened = _confirm(known)
+    """Delivered once every session of a confirmed plan is reported, completed once it is evaluated too."""
     plan = known.plan
     if plan is None or not plan.confirmed or known.ended is not None:
-        return known, happened
+        return known, ()
+    happened: tuple[Happening, ...] = ()
     if known.delivered_on is None and not known.outstanding:
         known = replace(
             known,
@@ -288,8 +305,15 @@ def _conclude(known: Engagement, now: datetime) -> Result:
 
 
 def _drop_plan(known: Engagement, reason: str) -> Result:
-    dropped = tuple(SessionDropped(session.session_id, reason) for session in known.outstanding)
+    dropped = tuple(SessionDropped(session.session_id, reason) for session in known.ahead)
     return replace(known, plan=None, replan_because=None), dropped
+
+
+def _recheck_dates(known: Engagement, now: datetime, why: str) -> Engagement:
+    """A session that should have begun by now and was not held gets another date, and so do those after it."""
+    if known.replan_because is None and any(session.takes_place.start < now for session in known.ahead):
+        return replace(known, replan_because=why)
+    return known
 
 
 def _recheck_terms(known: Engagement) -> Engagement:

@@ -78,6 +78,8 @@ class Plan:
     delivery_mode: DeliveryMode
     sessions: tuple[Session, ...]
     confirmed: bool = False
+    over: int = 0
+    """How many of the sessions, from the first on, are over: a report or, once confirmed, the time has said so."""
 
 
 @dataclass(frozen=True, slots=True)
