@@ -188,6 +188,8 @@ class SessionReported(RequestFact):
     held_on: Day
     attended_in_person: Headcount = 0
     attended_virtually: Headcount = 0
+    partner_id: PartnerKey | None = None
+    """The partner that reports it; none where the agency does."""
 
 
 class EvaluationReturned(RequestFact):

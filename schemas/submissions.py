@@ -131,6 +131,8 @@ class InformationSupplied(OnRequest):
 
     TYPE: ClassVar[str] = "information.supplied.v1"
     changes: Changes = Changes()
+    participating: tuple[OriKey, ...] | None = Field(default=None, max_length=200)
+    """The other agencies of a joint request, all of them; absent, they stay as they were."""
     executive_support: LetterOfSupport | None = None
     governing_body_support: LetterOfSupport | None = None
     sensitive: Sensitive | None = None
@@ -173,7 +175,10 @@ class OfferAccepted(OnRequest):
 
 
 class OfferDeclined(OnRequest):
-    """The partner, or an expert who recuses, does not take the work; another match is looked for."""
+    """The partner does not take the work; another match is looked for.
+
+    An expert recuses by `conflict.disclosed` of the kind `recusal`.
+    """
 
     TYPE: ClassVar[str] = "offer.declined.v1"
     match_id: MatchKey

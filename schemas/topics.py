@@ -25,11 +25,12 @@ SUBMISSIONS: Final = Topic(
     name="submissions",
     publisher="any system",
     readers=("intake",),
-    key="request, partner or expert id",
+    key="id of the request, partner, expert or conflict",
     sequenced=False,
     partitions=8,
     retention_days=90,
-    holds="what agencies, partners, experts and the programme office ask, answer and report",
+    holds="what agencies, partners, experts and the programme office ask, answer and report, "
+    "in the partition that Kafka's Java clients choose by the key (murmur2)",
 )
 RECEIPTS: Final = Topic(
     name="receipts",

@@ -25,7 +25,7 @@ from services.intake.decisions.request import Request, Sensitive
 from services.intake.decisions.roster import Conflict, Expert, Partner
 from services.intake.decisions.topics import OfferedTopic
 from services.runtime import service
-from services.runtime.database import Database, Row, upsert
+from services.runtime.database import Contention, Database, Row, upsert
 
 _REQUEST: Final = TypeAdapter(Request)
 _SENSITIVE: Final = TypeAdapter(Sensitive)
@@ -39,7 +39,7 @@ class Known(service.Known):
 
     agencies: dict[Ori, Standing] = field(default_factory=dict[Ori, Standing])
     registered: dict[Ori, bool] = field(default_factory=dict[Ori, bool])
-    """Participating agencies that are in the registry."""
+    """Agencies that are in the registry, of those that are only named."""
     topics: dict[TopicCode, OfferedTopic] = field(default_factory=dict[TopicCode, OfferedTopic])
     requests: dict[RequestId, Request] = field(default_factory=dict[RequestId, Request])
     partners: dict[PartnerId, Partner] = field(default_factory=dict[PartnerId, Partner])
@@ -55,7 +55,8 @@ class Wanted:
     """Agencies that submit a request: they are locked, and their open topics are read."""
     agencies_of: set[RequestId] = field(default_factory=set[RequestId])
     """Requests whose agencies are wanted likewise."""
-    participants: set[Ori] = field(default_factory=set[Ori])
+    named: set[Ori] = field(default_factory=set[Ori])
+    """Agencies of which only has to be known whether they are in the registry."""
     requests: set[RequestId] = field(default_factory=set[RequestId])
     partners: set[PartnerId] = field(default_factory=set[PartnerId])
     ruled_on: set[PartnerId] = field(default_factory=set[PartnerId])
@@ -69,11 +70,8 @@ class Wanted:
 _AGENCY_COLUMNS: Final = (
     "ori, name, agency_type, state, county, latitude, longitude, time_zone, sworn_officers, sworn_band, active"
 )
-_AGENCIES: Final = f"""
-SELECT {_AGENCY_COLUMNS} FROM agency
-WHERE ori IN (SELECT unnest($1::text[]) UNION SELECT ori FROM request WHERE id = ANY($2))
-ORDER BY ori FOR NO KEY UPDATE
-"""
+_ASKING: Final = "SELECT DISTINCT ori FROM request WHERE id = ANY($1)"
+_AGENCIES: Final = f"SELECT {_AGENCY_COLUMNS} FROM agency WHERE ori = ANY($1) ORDER BY ori FOR NO KEY UPDATE"
 _OPEN_TOPICS: Final = "SELECT ori, topic, request_id FROM open_topic WHERE ori = ANY($1)"
 _REGISTERED: Final = "SELECT ori FROM agency WHERE ori = ANY($1)"
 _TOPICS: Final = "SELECT code, first_day, last_day, refer_to FROM topic_of_assistance"
@@ -152,14 +150,19 @@ async def load(db: Database, wanted: Wanted) -> Known:
     """Reads and locks what is wanted: agencies, requests, partners, experts, conflicts, each in the order of its id.
 
     Agencies come first because their rows stand for what an agency has open, which has no row of its own to lock.
+    Raises Contention where a request was stored too late for its agency to be among them.
     """
     known = Known()
-    if wanted.agencies or wanted.agencies_of:
-        await _load_agencies(db, wanted, known)
+    oris = await _oris(db, wanted)
+    if oris:
+        await _load_agencies(db, oris, known)
     if wanted.requests:
         rows = await db.fetch(_REQUESTS, list(wanted.requests))
         known.requests.update((RequestId(row["id"]), _request(row)) for row in rows)
-    await _load_participants(db, wanted, known)
+    for request in known.requests.values():
+        if request.request_id in wanted.agencies_of and request.ori not in oris:
+            raise Contention(f"request {request.request_id} was stored after its agency was looked for")
+    await _load_registered(db, wanted, known)
     await _load_partners(db, wanted, known)
     ruled_on = (known.partners[partner_id] for partner_id in wanted.ruled_on & known.partners.keys())
     waiting = {expert_id for partner in ruled_on for expert_id in partner.waiting}
@@ -263,8 +266,14 @@ async def agencies_in_registry(db: Database) -> dict[tuple[str, ...], float]:
     return {(): await db.fetchval("SELECT count(*) FROM agency")}
 
 
-async def _load_agencies(db: Database, wanted: Wanted, known: Known) -> None:
-    rows = await db.fetch(_AGENCIES, list(wanted.agencies), list(wanted.agencies_of))
+async def _oris(db: Database, wanted: Wanted) -> set[Ori]:
+    if not wanted.agencies_of:
+        return wanted.agencies
+    return wanted.agencies.union(row["ori"] for row in await db.fetch(_ASKING, list(wanted.agencies_of)))
+
+
+async def _load_agencies(db: Database, oris: set[Ori], known: Known) -> None:
+    rows = await db.fetch(_AGENCIES, list(oris))
     agencies = [_agency(row) for row in rows]
     open_topics: dict[Ori, dict[TopicCode, RequestId]] = {agency.ori: {} for agency in agencies}
     for row in await db.fetch(_OPEN_TOPICS, list(open_topics)):
@@ -273,9 +282,9 @@ async def _load_agencies(db: Database, wanted: Wanted, known: Known) -> None:
     known.topics.update((TopicCode(row["code"]), _topic(row)) for row in await db.fetch(_TOPICS))
 
 
-async def _load_participants(db: Database, wanted: Wanted, known: Known) -> None:
+async def _load_registered(db: Database, wanted: Wanted, known: Known) -> None:
     undecided = (request for request in known.requests.values() if request.is_undecided)
-    oris = wanted.participants.union(*(request.participating for request in undecided))
+    oris = wanted.named.union(*(request.participating for request in undecided))
     if oris:
         known.registered.update((Ori(row["ori"]), True) for row in await db.fetch(_REGISTERED, list(oris)))
 

@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from functools import lru_cache
 from typing import Final, assert_never
 
@@ -57,6 +57,7 @@ class Board(Known):
 
 
 _POOL_COLUMNS: Final = "request_id, version, changed, tried_on, state"
+# Rows are locked in one order everywhere, and written in it: experts, partners, requests, each in the order of its ids.
 _REQUESTS: Final = f"SELECT {_POOL_COLUMNS} FROM pool WHERE request_id = ANY($1) ORDER BY request_id FOR UPDATE"
 _MATCHES: Final = """
 SELECT request_id, match_id, partner_id, expert_ids, proposed_at, stage, agency_agrees, partner_agrees
@@ -71,12 +72,12 @@ SELECT partner_id AS id, version, changed, state FROM partner WHERE partner_id =
 
 
 async def load(db: Database, events: Sequence[Event[Body]]) -> Known:
-    """The requests, experts and partners the events speak of, locked in the order of their ids."""
+    """The experts, partners and requests the events speak of, locked."""
     request_ids, expert_ids, partner_ids = _spoken_of(events)
     return Known(
-        requests=await _requests(db, await db.fetch(_REQUESTS, list(request_ids))) if request_ids else {},
         experts=_experts(await db.fetch(_EXPERTS, list(expert_ids))) if expert_ids else {},
         partners=_partners(await db.fetch(_PARTNERS, list(partner_ids))) if partner_ids else {},
+        requests=await _requests(db, await db.fetch(_REQUESTS, list(request_ids))) if request_ids else {},
     )
 
 
@@ -194,8 +195,6 @@ WHERE known.version = excluded.version - 1
 
 async def save(db: Database, changes: Known) -> None:
     """Writes what has changed. Raises Contention where a row is not what it was when it was read."""
-    if changes.requests:
-        await _save_requests(db, list(changes.requests.values()))
     if changes.experts:
         experts = list(changes.experts.values())
         await upsert(
@@ -217,6 +216,8 @@ async def save(db: Database, changes: Known) -> None:
             [partner.changed for partner in partners],
             [_PARTNER.dump_json(partner, exclude=_COLUMNS).decode() for partner in partners],
         )
+    if changes.requests:
+        await _save_requests(db, list(changes.requests.values()))
 
 
 async def _save_requests(db: Database, requests: Sequence[Request]) -> None:
@@ -253,21 +254,33 @@ SELECT EXISTS (SELECT FROM pool WHERE changed)
     OR EXISTS (SELECT FROM expert WHERE changed)
     OR EXISTS (SELECT FROM partner WHERE changed)
     OR EXISTS (SELECT FROM pool WHERE step = 'waiting' AND NOT held AND tried_on < $1)
+    OR EXISTS (SELECT FROM match JOIN pool USING (request_id)
+               WHERE stage <> 'ended' AND stage = 'proposed' AND tried_on < $1)
 """
 _CHANGED_EXPERTS: Final = "SELECT expert_id FROM expert WHERE changed ORDER BY expert_id FOR UPDATE"
 _CHANGED_PARTNERS: Final = "SELECT partner_id FROM partner WHERE changed ORDER BY partner_id FOR UPDATE"
-_DUE: Final = f"""
-SELECT {_POOL_COLUMNS} FROM pool
-WHERE request_id IN (SELECT request_id FROM pool WHERE changed ORDER BY due NULLS FIRST, request_id LIMIT $3)
-   OR request_id IN (SELECT request_id FROM match
-                     WHERE stage <> 'ended' AND (expert_ids && $1::text[] OR partner_id = ANY($2::text[])))
-ORDER BY request_id FOR UPDATE
+_TOUCHED: Final = """
+SELECT request_id FROM match WHERE stage <> 'ended' AND (expert_ids && $1::text[] OR partner_id = ANY($2::text[]))
 """
+_DUE: Final = """
+SELECT request_id, state @> '{"freed": true}' AS freed FROM pool WHERE changed
+ORDER BY due NULLS FIRST, request_id LIMIT $1
+"""
+_RESTING: Final = """
+SELECT request_id FROM pool WHERE step = 'waiting' AND NOT held AND NOT changed AND ($1 OR tried_on < $2)
+UNION ALL
+SELECT request_id FROM match JOIN pool USING (request_id)
+WHERE stage <> 'ended' AND stage = 'proposed' AND NOT changed AND tried_on < $2
+"""
+_LOCK: Final = "SELECT FROM pool WHERE request_id = ANY($1) ORDER BY request_id FOR UPDATE"
 _WAKE: Final = """
-UPDATE pool SET changed = true
-WHERE request_id IN (SELECT request_id FROM pool
-                     WHERE step = 'waiting' AND NOT held AND NOT changed AND ($1 OR tried_on < $2)
-                     ORDER BY request_id FOR UPDATE)
+UPDATE pool SET changed = true, state = state || '{"freed": false}' WHERE request_id = ANY($1)
+"""
+_LOOKED_AT: Final = f"""
+SELECT {_POOL_COLUMNS} FROM pool
+WHERE request_id IN (SELECT unnest($1::text[]) UNION
+                     (SELECT request_id FROM pool WHERE changed AND request_id = ANY($2)
+                      ORDER BY due NULLS FIRST, request_id LIMIT $3))
 """
 # Only a change that is locked is this round's to look at, and to mark as looked at.
 _ROSTER: Final = """
@@ -287,19 +300,16 @@ async def load_board(db: Database, now: datetime) -> Board | None:
     """What a round has to look at, or None where nothing has changed since the last.
 
     Once a day, and whenever the roster changes or load comes free, all who wait are looked at; else only requests that
-    changed: what they can be given, nobody who waits longer could have been given. Requests and the changed part of the
-    roster are locked; the rest of the roster is read as it stands, and whoever changes it meanwhile marks it for the
-    next round.
+    changed: what they can be given, nobody who waits longer could have been given. Once a day proposals that nobody has
+    answered are looked at too. Requests and the changed part of the roster are locked; the rest of the roster is read
+    as it stands, and whoever changes it meanwhile marks it for the next round.
     """
     today = now.date()
     if not await db.fetchval(_NEWS, today):
         return None
     expert_ids = [row["expert_id"] for row in await db.fetch(_CHANGED_EXPERTS)]
     partner_ids = [row["partner_id"] for row in await db.fetch(_CHANGED_PARTNERS)]
-    requests = await _requests(db, await db.fetch(_DUE, expert_ids, partner_ids, MOST_REQUESTS))
-    chances = bool(expert_ids or partner_ids) or any(one.changed and one.has_freed for one in requests.values())
-    if await db.execute(_WAKE, chances, today) != "UPDATE 0":
-        requests = await _requests(db, await db.fetch(_DUE, expert_ids, partner_ids, MOST_REQUESTS))
+    requests = await _requests_to_look_at(db, expert_ids, partner_ids, today)
     held = await db.fetch(_HELD, now - RECENT)
     return Board(
         requests=requests,
@@ -309,6 +319,24 @@ async def load_board(db: Database, now: datetime) -> Board | None:
         served={row["partner_id"]: row["served"] for row in await db.fetch(_SERVED)},
         proposed_at={row["expert_id"]: row["proposed_at"] for row in held},
     )
+
+
+async def _requests_to_look_at(
+    db: Database, expert_ids: Sequence[str], partner_ids: Sequence[str], today: date
+) -> dict[RequestId, Request]:
+    """The requests of a round. Which they are is found out first, so that all are locked at once, in their order."""
+    touched = [row["request_id"] for row in await db.fetch(_TOUCHED, expert_ids, partner_ids)]
+    due = await db.fetch(_DUE, MOST_REQUESTS)
+    freed = [row["request_id"] for row in due if row["freed"]]
+    chances = bool(expert_ids or partner_ids or freed)
+    woken = [row["request_id"] for row in await db.fetch(_RESTING, chances, today)]
+    changed = [*(row["request_id"] for row in due), *woken]
+    await db.execute(_LOCK, [*touched, *changed])
+    if freed or woken:
+        await db.execute(_WAKE, [*freed, *woken])
+    requests = await _requests(db, await db.fetch(_LOOKED_AT, touched, changed, MOST_REQUESTS))
+    # What came free after that was looked at is left for the next round, which wakes whoever waits for it.
+    return {request_id: one for request_id, one in requests.items() if chances or not one.freed}
 
 
 async def requests_by_step(db: Database) -> dict[tuple[str, ...], float]:

@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from schemas import receipts
+from schemas import receipts, requests
 from schemas import submissions as said
 from schemas.body import Body
 from schemas.vocabulary import AgencyType, ConflictKind, Ori
@@ -135,6 +135,34 @@ def test_a_partner_suspended_since_may_still_report_a_session() -> None:
     world = world_at(said.SessionReported)
     world.hear(say(said.ApplicationRuled, office(), partner_id="IACP", selected=False))
     assert kinds(world.hear(spoken(said.SessionReported, "partner", "IACP"))) == ["session.reported.v1"]
+
+
+@pytest.mark.parametrize("ruling", [None, False, True])
+def test_a_partner_that_was_suspended_and_applies_again_may_still_report_what_it_held(ruling: bool | None) -> None:
+    world = world_at(said.SessionReported)
+    world.hear(say(said.ApplicationRuled, office(), partner_id="IACP", selected=False))
+    world.hear(say(said.PartnerApplied, partner(), partner_id="IACP", name="Chiefs", acronym="IACP", capacity=2))
+    if ruling is not None:
+        world.hear(say(said.ApplicationRuled, office(), partner_id="IACP", selected=ruling))
+    assert kinds(world.hear(spoken(said.SessionReported, "partner", "IACP"))) == ["session.reported.v1"]
+
+
+@pytest.mark.parametrize("ruling", [None, False])
+def test_a_partner_that_was_never_selected_reports_nothing(ruling: bool | None) -> None:
+    world = world_at(said.SessionReported)
+    world.hear(say(said.PartnerApplied, partner("NTOA"), partner_id="NTOA", name="NTOA", acronym="NTOA", capacity=1))
+    if ruling is not None:
+        world.hear(say(said.ApplicationRuled, office(), partner_id="NTOA", selected=ruling))
+    world.refusal(spoken(said.SessionReported, "partner", "NTOA"))
+
+
+@pytest.mark.parametrize(("role", "named"), [("partner", "IACP"), ("agency_executive", None)])
+def test_a_report_says_which_partner_reports_so_that_scheduling_can_tell_whether_it_may(
+    role: str, named: str | None
+) -> None:
+    (fact,) = world_at(said.SessionReported).hear(spoken(said.SessionReported, role, OWN[role]))
+    assert isinstance(fact, requests.SessionReported)
+    assert fact.partner_id == named
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ConflictKind if kind is not ConflictKind.BARGAINING])

@@ -180,7 +180,22 @@ def test_an_expert_who_has_retired_is_not_changed(body: Body) -> None:
     heard(APPLIED, SELECTED, LISTED, RETIRED).refusal(body)
 
 
+@pytest.mark.parametrize("zone", ["America/Sprinfield", "Central", "../etc/passwd", "America"])
+def test_a_time_zone_nobody_knows_is_refused_when_an_expert_is_listed_and_when_it_is_changed(zone: str) -> None:
+    unclear = profile(time_zone=zone)
+    for world, kind in ((heard(APPLIED, SELECTED), said.ExpertListed), (heard(LISTED), said.ExpertChanged)):
+        receipt = world.refusal(say(kind, partner(), expert_id="X-1", profile=unclear))
+        assert [problem.field for problem in receipt.problems] == ["profile.time_zone"]
+
+
 # Conflicts of interest
+
+
+def test_a_conflict_with_an_agency_that_is_not_in_the_registry_is_refused_since_it_would_protect_nobody() -> None:
+    misspelt = say(said.ConflictDisclosed, expert(), conflict_id="C-1", expert_id="X-1", ori="OH025010O", kind="family")
+    receipt = World().refusal(misspelt)
+    assert [problem.field for problem in receipt.problems] == ["ori"]
+    assert kinds(heard(DISCLOSED).said) == ["conflict.declared.v1"]
 
 
 def test_a_conflict_is_published_although_neither_expert_nor_partner_is_known_and_without_its_detail() -> None:

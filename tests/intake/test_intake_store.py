@@ -1,6 +1,6 @@
 """Intake on real PostgreSQL: what is loaded is what was saved, nothing is doubled, and few statements are enough."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -286,6 +286,70 @@ async def test_two_workers_that_hear_of_a_partner_for_the_first_time_at_once_los
         async with db.transaction():
             await decider.save(db, changes)
     assert kinds(await handle(db, listing)) == ["expert.listed.v1"]
+
+
+class Interrupted(Counting):
+    """Lets something happen right before the nth statement."""
+
+    def __init__(self, db: Database, nth: int, happen: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(db)
+        self.nth = nth
+        self.happen = happen
+
+    async def fetch(self, query: str, *args: object) -> Sequence[Row]:
+        if self.statements + 1 == self.nth:
+            await self.happen()
+        return await super().fetch(query, *args)
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+async def test_a_ruling_on_a_request_that_is_stored_at_that_moment_finds_all_of_it_or_is_tried_again(
+    open_database: OpenDatabase, nth: int
+) -> None:
+    db = await opened(open_database, agency(agency_type=AgencyType.UNKNOWN))
+    other = await open_database("intake")
+    await import_agencies(db, [agency(agency_type=AgencyType.UNKNOWN)])
+    ruled = say(said.RequestRuled, office(), ruling="accept", reason="a campus police")
+
+    async def submit() -> None:
+        async with other.transaction():
+            await handle(other, submission())
+
+    try:
+        facts = await handle(Interrupted(db, nth, submit), ruled)
+    except Contention:
+        facts = await handle(db, ruled)
+    assert facts == [] or kinds(facts) == ["request.accepted.v1"]
+    assert await contents(db, "request") != [], "the request was stored meanwhile"
+
+
+async def test_an_event_about_a_declined_request_of_an_unknown_agency_is_answered(open_database: OpenDatabase) -> None:
+    db = await opened(open_database)
+    unknown = "ZZ0000000"
+    assert kinds(await handle(db, submission(ori=unknown))) == ["request.declined.v1"]
+    assert await handle(db, say(said.InformationSupplied, contact(unknown))) == []
+
+
+async def test_participants_and_agencies_of_conflicts_are_looked_up_in_the_registry(
+    open_database: OpenDatabase,
+) -> None:
+    other = Ori("OH0250200")
+    db = await opened(open_database, agency(), agency(other))
+    shared = terms(topics=["shared-services"])
+    assert kinds(await handle(db, submission(terms=shared))) == ["request.information_requested.v1"]
+    told = await handle(db, say(said.InformationSupplied, contact(), participating=[other]))
+    assert kinds(told) == ["request.accepted.v1"]
+    for ori, published in ((other, ["conflict.declared.v1"]), ("ZZ0000000", [])):
+        about = {"conflict_id": f"C-{ori}", "expert_id": "X-1", "ori": ori, "kind": "family"}
+        assert kinds(await handle(db, say(said.ConflictDisclosed, office(), **about))) == published
+
+
+async def test_a_joint_request_may_be_amended_to_shared_services(open_database: OpenDatabase) -> None:
+    other = Ori("OH0250200")
+    db = await opened(open_database, agency(), agency(other))
+    await handle(db, submission(participating=[other]))
+    amendment = say(said.AmendmentSubmitted, contact(), changes={"topics": ["shared-services"]})
+    assert kinds(await handle(db, amendment)) == ["request.amended.v1"]
 
 
 # The ruling clock

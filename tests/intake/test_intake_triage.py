@@ -271,3 +271,36 @@ def test_a_request_that_waits_keeps_its_topics_from_others_and_one_that_was_decl
     assert world.known.agencies[ORI].open_topics == {"active-shooter": "R-2"}
     world.hear(submission(request_id="R-3"))
     assert kinds(world.said) == ["request.declined.v1", "request.information_requested.v1", "request.declined.v1"]
+
+
+SHARED = terms(topics=["shared-services"])
+WITH_SHARED = topics("active-shooter", "shared-services")
+
+
+def test_shared_services_are_asked_for_by_several_agencies_together() -> None:
+    other = Ori("OH0250200")
+    world = World(agency(), agency(other), offered=WITH_SHARED)
+    world.hear(submission(terms=SHARED, participating=[ORI]))
+    assert (kinds(world.said), fields(world)) == (["request.information_requested.v1"], ["participating"])
+    world.hear(say(said.InformationSupplied, contact(), participating=["ZZ0000000"]))
+    assert fields(world) == ["participating.0"]
+    world.hear(say(said.InformationSupplied, contact(), participating=[other]))
+    fact = world.said[-1]
+    assert isinstance(fact, requests.RequestAccepted)
+    assert fact.participating == (other,)
+
+
+def test_participants_stay_as_they_were_where_information_supplied_names_none() -> None:
+    other = Ori("OH0250200")
+    world = World(agency(), agency(other), offered=WITH_SHARED)
+    world.hear(submission(terms=SHARED, participating=[other], executive_support=None))
+    world.hear(say(said.InformationSupplied, contact(), executive_support=LETTER))
+    assert world.request.participating == (other,)
+    assert world.request.step is Step.ACCEPTED
+
+
+def test_a_request_of_one_agency_is_not_amended_to_shared_services() -> None:
+    world = World(offered=WITH_SHARED)
+    world.hear(submission())
+    receipt = world.refusal(say(said.AmendmentSubmitted, contact(), changes={"topics": ["shared-services"]}))
+    assert [problem.field for problem in receipt.problems] == ["changes.topics"]

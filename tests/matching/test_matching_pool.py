@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import date
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.matches import MatchConfirmed, MatchNotFound, MatchProposed, MatchReleased
-from schemas.vocabulary import DeliveryMode, Outcome, RequestId
+from schemas.vocabulary import DateWindow, DeliveryMode, Outcome, RequestId, Urgency
 from services.matching.decisions.pool import Request, Step
 from services.matching.store import Body
 from tests.matching.matching_builders import (
@@ -105,6 +107,34 @@ def test_whoever_was_declined_is_not_proposed_again(decline: Callable[..., Body]
     [nobody] = world.round()
     assert isinstance(nobody, MatchNotFound)
     assert [(one.code, one.experts) for one in nobody.reasons] == [("declined_before", 2)]
+    assert len(nobody.would_help) == 1
+
+
+LATER = DateWindow(date(2026, 7, 1), date(2026, 9, 30))
+
+
+@pytest.mark.parametrize(
+    "other_terms", [{"window": LATER}, {"blackouts": (LATER,)}, {"delivery_modes": (DeliveryMode.PEER_EXCHANGE,)}]
+)
+def test_who_could_not_be_planned_is_asked_again_on_other_terms_and_not_on_those_that_failed(
+    other_terms: dict[str, Any],
+) -> None:
+    for events in interleavings([[amended(**other_terms)], [not_plannable("R1/m1")], [retired("E2")]]):
+        world = confirmed()
+        world.hear(*events)
+        [again] = world.round()
+        assert isinstance(again, MatchProposed)
+        assert (again.match_id, again.experts[0].expert_id) == ("R1/m2", "E1")
+        world.hear(not_plannable("R1/m2"))
+        assert [type(fact) for fact in world.round()] == [MatchNotFound]
+
+
+def test_terms_that_scheduling_does_not_look_at_give_nobody_another_try() -> None:
+    world = confirmed()
+    world.hear(not_plannable("R1/m1"), amended(urgency=Urgency.CRITICAL), retired("E2"))
+    assert [type(fact) for fact in world.round()] == [MatchNotFound]
+    world.hear(amended(window=LATER), amended())
+    assert [type(fact) for fact in world.round()] == [MatchNotFound]
 
 
 @pytest.mark.parametrize("leave", [withdrawn, cancelled])
@@ -232,6 +262,8 @@ BY_REQUESTS: tuple[tuple[Body, ...], ...] = (
     (agency_accepts("R1/m1"), partner_accepts("R1/m1")),
     (reopened(),),
     (amended(), reopened(), held()),
+    (amended(window=LATER),),
+    (reopened(window=LATER),),
     (withdrawn(), reopened()),
 )
 BY_ENGAGEMENTS: tuple[tuple[Body, ...], ...] = (

@@ -1,5 +1,7 @@
 """Matching on real PostgreSQL: what is saved is what is loaded, and a round sees what it has to."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,11 +23,13 @@ from tests.matching.matching_builders import (
     agency_accepts,
     agency_declines,
     amended,
+    changed,
     declared,
     delivered,
     event,
     held,
     listed,
+    not_plannable,
     partner_accepts,
     reopened,
     resumed,
@@ -256,3 +260,103 @@ async def test_a_pool_larger_than_a_round_is_matched_in_several_the_first_due_fi
     rounds = [await run_round(db) for _ in range(3)]
     proposals = [[fact.subject for fact in facts if isinstance(fact, MatchProposed)] for facts in rounds]
     assert proposals == [["R4", "R3"], ["R2"], []]
+
+
+async def test_a_pool_larger_than_a_round_comes_to_an_end_also_where_every_request_has_freed_somebody(
+    open_database: OpenDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MOST_REQUESTS", 2)
+    db = await open_database("matching")
+    requests = [f"R{nth}" for nth in range(6)]
+    await hear(db, selected(), listed("E1", load_limit=9), *(accepted(one, f"IL016000{one[1]}") for one in requests))
+    for now in (NOW, NOW + timedelta(days=1)):
+        rounds = 0
+        while await has_news(db, now):
+            await run_round(db, now)
+            rounds += 1
+            assert rounds < 3 * len(requests)
+        if now is NOW:
+            await hear(db, *(agency_declines(f"{one}/m1") for one in requests))
+    assert await store.requests_by_step(db) == {("waiting",): 6}
+    assert {row["tried_on"] for row in await db.fetch("SELECT tried_on FROM pool")} == {TODAY + timedelta(days=1)}
+
+
+async def test_a_proposal_nobody_answers_is_looked_at_once_a_day_and_released_when_its_window_has_passed(
+    open_database: OpenDatabase,
+) -> None:
+    db = await open_database("matching")
+    await hear(db, selected(), listed("E1"), accepted("R1", window=DateWindow(TODAY, TODAY + timedelta(days=1))))
+    assert [type(fact) for fact in await run_round(db)] == [MatchProposed]
+    tomorrow, day_after = NOW + timedelta(days=1), NOW + timedelta(days=2)
+    assert await run_round(db, tomorrow) == []
+    assert not await has_news(db, tomorrow)
+    [released] = await run_round(db, day_after)
+    assert isinstance(released, MatchReleased)
+    assert await store.expert_load(db) == {("held",): 0, ("limit",): 5}
+
+
+def meanwhile(db: Connection, nth: int, happen: Callable[[], Awaitable[None]]) -> Any:
+    """The connection, on which something happens right before the nth statement."""
+
+    class Interrupted:
+        statements = 0
+
+        def __getattr__(self, name: str) -> Any:
+            statement = getattr(db, name)
+            if name == "transaction":
+                return statement
+
+            async def run(*args: object) -> Any:
+                self.statements += 1
+                if self.statements == nth:
+                    await happen()
+                return await statement(*args)
+
+            return run
+
+    return Interrupted()
+
+
+A_BATCH_OF_REQUESTS = (amended("R1"), amended("R2"))
+A_BATCH_OF_EVERYTHING = (*A_BATCH_OF_REQUESTS, unavailable("E1"), selected("IACP", 7))
+
+
+@pytest.mark.parametrize("batch", [A_BATCH_OF_REQUESTS, A_BATCH_OF_EVERYTHING], ids=["requests", "everything"])
+@pytest.mark.parametrize("given", [(), (changed("E1", load_limit=1),)], ids=["freed", "freed_and_changed"])
+@pytest.mark.parametrize("round_is_first", [True, False])
+async def test_a_round_and_a_batch_that_meet_at_any_statement_let_each_other_end(
+    open_database: OpenDatabase,
+    database_urls: dict[str, str],
+    round_is_first: bool,
+    given: tuple[Body, ...],
+    batch: tuple[Body, ...],
+) -> None:
+    """R2 has freed a place of its expert, so R1 is to be woken; where the expert has changed, R3 is to be checked."""
+    db = await open_database("matching")
+    other, observer = await connect(database_urls["matching"]), await connect(database_urls["matching"])
+    of_other = await other.fetchval("SELECT pg_backend_pid()")
+
+    async def until_it_waits_or_has_ended(task: asyncio.Task[Any]) -> None:
+        while not await observer.fetchval("SELECT pg_blocking_pids($1) <> '{}'", of_other):
+            done, _ = await asyncio.wait((task,), timeout=0.001)
+            if done:
+                return
+
+    for nth in range(2, 16):
+        await empty(db)
+        earlier = NOW - timedelta(hours=1)
+        await hear(db, selected(), listed("E1", load_limit=2), accepted("R2", since=earlier))
+        await hear(db, accepted("R1", ori="MO0480000"), accepted("R3", ori="WI0410000", since=earlier))
+        assert {fact.TYPE for fact in await run_round(db)} == {"match.proposed.v1", "match.not_found.v1"}
+        await hear(db, not_plannable("R2/m1"), *given)
+        tasks: list[asyncio.Task[Any]] = []
+
+        async def meet() -> None:
+            tasks.append(asyncio.create_task(hear(other, *batch) if round_is_first else run_round(other)))  # noqa: B023
+            await until_it_waits_or_has_ended(tasks[0])  # noqa: B023
+
+        interrupted = meanwhile(db, nth, meet)
+        await (run_round(interrupted) if round_is_first else hear(interrupted, *batch))
+        await asyncio.gather(*tasks)
+    for connection in (other, observer):
+        await connection.close()

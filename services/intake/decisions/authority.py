@@ -56,11 +56,13 @@ def selected_partner(speaker: Speaker, known: Partner | None) -> Refusal | None:
 
 
 def reporter(speaker: Speaker, ori: Ori, known: Partner | None) -> Refusal | None:
-    """Whoever was at a session speaks: the agency, or a partner, which may have been suspended since."""
+    """Whoever was at a session speaks: the agency, or a partner, whatever it has been ruled since it was selected.
+
+    Whether it is the partner of the match intake does not know; the fact names it.
+    """
     if speaker.is_agency(ori):
         return None
-    selected_once = known is not None and known.step in (PartnerStep.SELECTED, PartnerStep.SUSPENDED)
-    if speaker.role is ActorRole.PARTNER and selected_once:
+    if speaker.role is ActorRole.PARTNER and known is not None and known.was_selected:
         return None
     return _refused(f"only {ori}, the requesting agency, or a partner of the programme may report this")
 

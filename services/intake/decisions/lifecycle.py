@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from schemas.vocabulary import RequestId
+from schemas.vocabulary import Ori, RequestId
 from services.intake.decisions.clocks import RulingClock
 from services.intake.decisions.problems import Problem, Refusal
 from services.intake.decisions.request import Letter, Reopening, Request, Sensitive, Step, Terms
@@ -35,6 +35,7 @@ class Information:
 
     executive_support: Letter | None = None
     governing_body_support: Letter | None = None
+    participating: tuple[Ori, ...] | None = None
     sensitive: Sensitive | None = None
 
 
@@ -80,6 +81,7 @@ def informed(request: Request, terms: Terms, information: Information) -> Reques
     return replace(
         request,
         terms=terms,
+        participating=request.participating if information.participating is None else information.participating,
         executive_support=information.executive_support or request.executive_support,
         governing_body_support=information.governing_body_support or request.governing_body_support,
         sensitive=sensitive.supplemented_by(information.sensitive) if information.sensitive else sensitive,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
 from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from schemas.vocabulary import (
     WAIVABLE,
@@ -78,7 +79,14 @@ class Partner:
     application: Application | None = None
     award: Award | None = None
     waiting: tuple[ExpertId, ...] = ()
+    selected_before: bool = False
+    """It was selected before its newest application."""
     version: int = 0
+
+    @property
+    def was_selected(self) -> bool:
+        """Whether it ever was selected, also where it is no longer."""
+        return self.selected_before or self.step in (PartnerStep.SELECTED, PartnerStep.SUSPENDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +159,7 @@ def unknown(field: str, given: str) -> Refusal:
 def applied(partner: Partner, application: Application) -> Partner:
     """The partner with its newest application. A selection already made holds until it is ruled on again."""
     step = PartnerStep.SELECTED if partner.step is PartnerStep.SELECTED else PartnerStep.APPLIED
-    after = replace(partner, step=step, application=application)
+    after = replace(partner, step=step, application=application, selected_before=partner.was_selected)
     return partner if after == partner else after
 
 
@@ -191,6 +199,8 @@ def listed(expert: Expert | None, expert_id: ExpertId, profile: Profile, partner
         if expert.profile != profile:
             return Refusal("the expert is listed already; expert.changed changes what is known")
         return Listing(expert, partner)
+    if not _is_time_zone(profile.time_zone):
+        return _no_time_zone(profile)
     version = 0 if expert is None else expert.version
     if partner.step is PartnerStep.SELECTED:
         return Listing(Expert(expert_id, profile, ExpertStep.LISTED, version), partner)
@@ -216,7 +226,9 @@ def changed(expert: Expert, profile: Profile, partner: Partner) -> Expert | Refu
         return Refusal("an expert's partner does not change", (Problem("profile.partner_id", says),))
     if expert.step is ExpertStep.LISTED and partner.step is not PartnerStep.SELECTED:
         return _not_of_the_programme(partner)
-    return expert if expert.profile == profile else replace(expert, profile=profile)
+    if expert.profile == profile:
+        return expert
+    return replace(expert, profile=profile) if _is_time_zone(profile.time_zone) else _no_time_zone(profile)
 
 
 def retired(expert: Expert) -> Expert:
@@ -233,13 +245,16 @@ def available_except(expert: Expert, unavailable: tuple[DateWindow, ...]) -> Exp
     return replace(expert, profile=replace(expert.profile, unavailable=unavailable))
 
 
-def disclosed(known: Conflict | None, disclosure: Conflict) -> Conflict | Refusal:
-    """A conflict put on record. The same once more is harmless; other content under a known id is refused."""
+def disclosed(known: Conflict | None, disclosure: Conflict, *, registered: bool) -> Conflict | Refusal:
+    """A conflict put on record. The same once more is harmless; other content under a known id is refused.
+
+    One with an agency that is not `registered` would keep nobody from anything: most likely the ORI is misspelt.
+    """
     if (disclosure.expert_id is None) == (disclosure.partner_id is None):
         says = "name either the expert or the partner who has the conflict"
         return Refusal(says, (Problem("expert_id", says), Problem("partner_id", says)))
     if known is None:
-        return disclosure
+        return disclosure if registered else _not_in_registry(disclosure.ori)
     if replace(known, waived=False, version=0) != disclosure:
         says = "is taken by another conflict of interest"
         return Refusal(f"the id {known.conflict_id} names another conflict already", (Problem("conflict_id", says),))
@@ -252,6 +267,24 @@ def waived(conflict: Conflict) -> Conflict | Refusal:
         kinds = ", ".join(sorted(WAIVABLE))
         return Refusal(f"a conflict of this kind cannot be waived; what can be waived: {kinds}")
     return conflict if conflict.waived else replace(conflict, waived=True)
+
+
+def _is_time_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
+
+
+def _no_time_zone(profile: Profile) -> Refusal:
+    says = f"{profile.time_zone} is no time zone; zones are named as in the IANA database, such as America/Chicago"
+    return Refusal(says, (Problem("profile.time_zone", "is no IANA time zone"),))
+
+
+def _not_in_registry(ori: Ori) -> Refusal:
+    says = f"{ori} is not in the registry of agencies; please check it or have it added by the programme office"
+    return Refusal(says, (Problem("ori", "is not in the registry of agencies"),))
 
 
 def _not_of_the_programme(partner: Partner) -> Refusal:

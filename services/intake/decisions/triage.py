@@ -14,6 +14,8 @@ from services.intake.decisions.topics import OfferedTopic, offered_on
 
 LONGEST_WINDOW_YEARS: Final = 3
 """Dates further apart than this plan nothing [design decision]."""
+JOINT: Final = TopicCode("shared-services")
+"""The topic that several agencies ask for together (domain.md §1)."""
 FEDERAL_REFERRAL: Final = "the training office of the agency's own federal department"
 
 
@@ -67,6 +69,7 @@ def triage(request: Request, given: Circumstances) -> Triage:
             *_of_dates(request.terms, given, "terms"),
             *_of_duplicates(request, request.terms, given, "terms.topics"),
             *_of_support(request, given),
+            *_of_joint_topic(request.terms, request.participating, "participating"),
             *_of_participants(request, given),
             *_of_contacts(request),
         ),
@@ -83,6 +86,8 @@ def faults_of_amendment(request: Request, terms: Terms, given: Circumstances) ->
     """What keeps an accepted request from being given these terms; what it had before is not held against it."""
     had = frozenset(request.terms.topics)
     found = [*_of_topics(terms, given, "changes.topics", had), *_of_duplicates(request, terms, given, "changes.topics")]
+    if JOINT not in had:
+        found.extend(_of_joint_topic(terms, request.participating, "changes.topics"))
     if (terms.window, terms.blackouts) != (request.terms.window, request.terms.blackouts):
         found.extend(_of_dates(terms, given, "changes"))
     return tuple(finding.problem for finding in found)
@@ -165,6 +170,12 @@ def _of_letter(letter: Letter | None, field: str, who: str, today: date) -> Iter
         yield Finding(Verdict.ASK, Problem(field, f"a letter of support of {who} is needed"))
     elif letter.signed_on > today:
         yield Finding(Verdict.ASK, Problem(f"{field}.signed_on", f"the letter of {who} is dated in the future"))
+
+
+def _of_joint_topic(terms: Terms, participating: tuple[Ori, ...], field: str) -> Iterator[Finding]:
+    if JOINT in terms.topics and not participating:
+        says = f"'{JOINT}' is asked for by several agencies together; please name the participating ones"
+        yield Finding(Verdict.ASK, Problem(field, says))
 
 
 def _of_participants(request: Request, given: Circumstances) -> Iterator[Finding]:

@@ -36,10 +36,12 @@ def _want(ids: Wanted, body: said.SubmissionBody | engagements.EngagementBody | 
         case said.RequestSubmitted():
             ids.requests.add(body.request_id)
             ids.agencies.add(body.ori)
-            ids.participants.update(body.participating)
+            ids.named.update(body.participating)
         case said.AmendmentSubmitted() | said.InformationSupplied() | said.ReopeningAsked() | said.RequestRuled():
             ids.requests.add(body.request_id)
             ids.agencies_of.add(body.request_id)
+            if isinstance(body, said.InformationSupplied):
+                ids.named.update(body.participating or ())
         case said.OfferAccepted() | said.OfferDeclined() | said.SessionReported():
             ids.requests.add(body.request_id)
             if body.actor.role is ActorRole.PARTNER:
@@ -57,6 +59,7 @@ def _want(ids: Wanted, body: said.SubmissionBody | engagements.EngagementBody | 
             ids.experts.add(body.expert_id)
         case said.ConflictDisclosed():
             ids.conflicts.add(body.conflict_id)
+            ids.named.add(body.ori)
             if body.expert_id is not None:
                 ids.experts.add(body.expert_id)
         case said.ConflictWaived():

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from schemas import body as parts
 from schemas import engagements, requests
 from schemas import submissions as said
-from schemas.vocabulary import Outcome, PartnerId
+from schemas.vocabulary import ActorRole, Outcome, PartnerId
 from services.intake.decisions import authority, lifecycle, triage
 from services.intake.decisions.authority import Speaker
 from services.intake.decisions.clocks import ruling_clock
@@ -152,6 +152,7 @@ def _information_supplied(known: Known, event: Event[Any], request: Request, bod
     information = Information(
         executive_support=_letter(body.executive_support),
         governing_body_support=_letter(body.governing_body_support),
+        participating=body.participating,
         sensitive=None if body.sensitive is None else as_state(_SENSITIVE, body.sensitive),
     )
     after = lifecycle.informed(request, request.terms.changed_by(as_state(_CHANGES, body.changes)), information)
@@ -326,7 +327,8 @@ def _passed_on(body: Passed) -> FactBody:
         case said.PlanCleared():
             return requests.PlanCleared(**fields)
         case said.SessionReported():
-            return requests.SessionReported(**fields)
+            reporting = PartnerId(body.actor.id) if body.actor.role is ActorRole.PARTNER else None
+            return requests.SessionReported(**fields, partner_id=reporting)
         case said.EvaluationReturned():
             return requests.EvaluationReturned(**fields)
         case _:

@@ -112,7 +112,9 @@ def conflict_disclosed(known: Known, speaker: Speaker, body: said.ConflictDisclo
     )
     before = known.conflicts.get(body.conflict_id)
     expert = None if body.expert_id is None else known.experts.get(body.expert_id)
-    after = authority.discloser(speaker, disclosure, expert) or people.disclosed(before, disclosure)
+    after = authority.discloser(speaker, disclosure, expert) or people.disclosed(
+        before, disclosure, registered=body.ori in known.registered
+    )
     if isinstance(after, Refusal):
         return after
     if after is before:

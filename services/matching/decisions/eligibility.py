@@ -163,7 +163,7 @@ def _conflicted(bench: Bench, asked: Asked, today: date) -> Flags:
 
 def _banned(bench: Bench, request: Request) -> Flags:
     flags = _none(bench)
-    for expert_id in request.banned_experts:
+    for expert_id in request.barred_experts:
         row = bench.row.get(expert_id)
         if row is not None:
             flags[row] = True

@@ -4,7 +4,8 @@ A request is told of by two topics between which there is no order. What each to
 the agency asks; which engagements are `over`), and the step follows from both, whichever spoke first.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -77,6 +78,11 @@ class Terms:
     blackouts: tuple[DateWindow, ...]
     urgency: Urgency
 
+    def are_planned_like(self, other: "Terms") -> bool:
+        """Whether scheduling has the same days and the same kinds of sessions to choose from."""
+        mine = (self.delivery_modes, self.window, self.blackouts)
+        return mine == (other.delivery_modes, other.window, other.blackouts)
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -119,13 +125,19 @@ class Request:
     """Matches whose engagement was delivered or closed."""
     past: frozenset[MatchId] = frozenset()
     """Matches from before the request was last reopened."""
+    made_for: Mapping[MatchId, Terms] = field(default_factory=dict[MatchId, Terms])
+    """The terms each match was proposed for."""
+    unplannable: frozenset[MatchId] = frozenset()
+    """Matches for which no dates were found."""
     banned_experts: frozenset[ExpertId] = frozenset()
     banned_partners: frozenset[PartnerId] = frozenset()
     told: tuple[str, ...] = ()
     """The reasons last given for finding nobody."""
     tried_on: date | None = None
-    """The day a round last looked for somebody."""
+    """The day a round last looked for somebody, or whether its proposal could still be made."""
     matches: tuple[Match, ...] = ()
+    freed: bool = False
+    """A match of it has ended since a round last looked, so that others may find those it held free."""
     changed: bool = False
     """A round has not looked at it since it last changed."""
     version: int = 0
@@ -137,9 +149,18 @@ class Request:
         return None if last is None or last.stage is Stage.ENDED else last
 
     @property
-    def has_freed(self) -> bool:
-        """Whether a match of it has ended, so that others may find those it held free."""
-        return any(match.stage is Stage.ENDED for match in self.matches)
+    def barred_experts(self) -> frozenset[ExpertId]:
+        """Who was declined; and who could not be planned, while the terms are those that was tried with."""
+        if self.asked is None:
+            return self.banned_experts
+        tried = (
+            match.expert_ids
+            for match in self.matches
+            if match.match_id in self.unplannable
+            and match.match_id in self.made_for
+            and self.asked.terms.are_planned_like(self.made_for[match.match_id])
+        )
+        return self.banned_experts.union(*tried)
 
     @property
     def step(self) -> Step:
@@ -208,6 +229,7 @@ def reopen(request: Request, terms: Terms, since: datetime) -> Decided:
         past=request.over.union(match.match_id for match in ended),
         told=(),
         matches=ended,
+        freed=request.freed or request.active is not None,
         changed=True,
     ), ()
 
@@ -248,7 +270,8 @@ def agency_declines(request: Request, match_id: MatchId, reason: str) -> Decided
     match = _match(request, match_id)
     if match is None:
         return request, ()
-    return _give_up(_ban_experts(request, match), match_id, f"The agency declined: {reason}")
+    banned = replace(request, banned_experts=request.banned_experts.union(match.expert_ids))
+    return _give_up(banned, match_id, f"The agency declined: {reason}")
 
 
 def partner_declines(request: Request, match_id: MatchId, partner_id: PartnerId, reason: str) -> Decided:
@@ -261,11 +284,15 @@ def partner_declines(request: Request, match_id: MatchId, partner_id: PartnerId,
 
 
 def not_plannable(request: Request, match_id: MatchId, reason: str) -> Decided:
-    """No dates can be found with these experts: others are looked for."""
-    match = _match(request, match_id)
-    if match is None:
+    """No dates can be found with these experts: others are looked for, until the agency changes its terms.
+
+    The terms that count are those the match was proposed for, since they are the same whether an amendment is heard
+    before or after. Where scheduling had tried other terms already, the expert may be proposed and tried once more.
+    """
+    if _match(request, match_id) is None:
         return request, ()
-    return _give_up(_ban_experts(request, match), match_id, f"No dates could be found: {reason}")
+    tried = replace(request, unplannable=request.unplannable | {match_id})
+    return _give_up(tried, match_id, f"No dates could be found: {reason}")
 
 
 def delivered(request: Request, match_id: MatchId) -> Decided:
@@ -283,7 +310,8 @@ def called_off(request: Request, match_id: MatchId, reason: str) -> Decided:
 
 def propose(request: Request, match: Match) -> Request:
     """The round has found a partner and experts."""
-    return replace(request, matches=(*request.matches, match), told=())
+    made_for = request.made_for if request.asked is None else {**request.made_for, match.match_id: request.asked.terms}
+    return replace(request, matches=(*request.matches, match), made_for=made_for, told=())
 
 
 def release(request: Request, reason: str) -> tuple[Request, tuple[Released, ...]]:
@@ -308,7 +336,7 @@ def _with_last(request: Request, last: Match) -> Request:
 
 
 def _end(request: Request, active: Match) -> Request:
-    return replace(_with_last(request, replace(active, stage=Stage.ENDED)), changed=True)
+    return replace(_with_last(request, replace(active, stage=Stage.ENDED)), freed=True, changed=True)
 
 
 def _agree(request: Request, proposal: Match) -> Decided:
@@ -316,10 +344,6 @@ def _agree(request: Request, proposal: Match) -> Decided:
         return _with_last(request, proposal), ()
     confirmed = replace(proposal, stage=Stage.CONFIRMED)
     return _with_last(request, confirmed), (Confirmed(request.request_id, confirmed),)
-
-
-def _ban_experts(request: Request, match: Match) -> Request:
-    return replace(request, banned_experts=request.banned_experts.union(match.expert_ids))
 
 
 def _give_up(request: Request, match_id: MatchId, reason: str) -> Decided:

@@ -109,7 +109,8 @@ def _recheck(
         request = requests[request_id]
         objection = _objection(listed, request, today)
         if objection is None:
-            after[request_id] = replace(request, changed=False)
+            tried_on = today if request.step is Step.PROPOSED else request.tried_on
+            after[request_id] = replace(request, freed=False, changed=False, tried_on=tried_on)
         else:
             after[request_id], endings = release(request, objection)
             released.extend(endings)
