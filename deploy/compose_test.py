@@ -113,17 +113,17 @@ class Stack:
         for name in ("postgres", *SERVICES, "grafana"):
             settings[f"FIELDBRIDGE_{name.upper()}_PASSWORD"] = self.password
         command = [*self.engine.compose, "--project-name", self.project, *arguments]
-        self._run(command, seconds, environment=os.environ | settings)
+        self.run(command, seconds, environment=os.environ | settings)
 
     def inside(self, name: str, *command: str, text: str = "") -> None:
         """Runs a command in a container. Raises Failed with the end of the output."""
-        self._run([self.engine.program, "exec", "--interactive", self.container(name), *command], 60, text=text)
+        self.run([self.engine.program, "exec", "--interactive", self.container(name), *command], 60, text=text)
 
     def container(self, name: str) -> str:
         """Id of a container of this run. Raises Failed."""
         labels = (f"com.docker.compose.project={self.project}", f"com.docker.compose.service={name}")
         filters = [argument for label in labels for argument in ("--filter", f"label={label}")]
-        found = self._run([self.engine.program, "ps", "--all", "--quiet", *filters], 60).split()
+        found = self.run([self.engine.program, "ps", "--all", "--quiet", *filters], 60).split()
         if not found:
             raise Failed(f"there is no container of {name}")
         return found[0]
@@ -143,7 +143,7 @@ class Stack:
         for name in self.engine.containers:
             print(f"--- the last lines of {name}", flush=True)
             try:
-                print(self._run([self.engine.program, "logs", "--tail", str(_LOG_LINES), self.container(name)], 60))
+                print(self.run([self.engine.program, "logs", "--tail", str(_LOG_LINES), self.container(name)], 60))
             except Failed as reason:
                 print(reason)
 
@@ -153,11 +153,12 @@ class Stack:
         return self._inspect(container, "{{.State.Health.Status}}") == "healthy"
 
     def _inspect(self, container: str, template: str) -> str:
-        return self._run([self.engine.program, "inspect", "--format", template, container], 60).strip()
+        return self.run([self.engine.program, "inspect", "--format", template, container], 60).strip()
 
-    def _run(
+    def run(
         self, command: Sequence[str], seconds: float, *, text: str = "", environment: Mapping[str, str] | None = None
     ) -> str:
+        """What the command prints. Raises Failed with the end of it where it fails or takes too long."""
         try:
             ran = subprocess.run(
                 command,
@@ -356,18 +357,11 @@ def test(stack: Stack) -> None:
 def import_agencies(stack: Stack) -> None:
     """Fills the registry with the sample agencies, from this machine, as an operator would."""
     database = f"postgresql://fieldbridge_intake:{stack.password}@{stack.address('postgres')}/fieldbridge_intake"
-    ran = subprocess.run(
+    stack.run(
         [sys.executable, "-m", "services.console", "agencies", "import", str(_AGENCIES)],
-        cwd=_TREE,
-        env=os.environ | {"FIELDBRIDGE_KAFKA": stack.address("kafka"), "FIELDBRIDGE_INTAKE_DATABASE": database},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=_WAIT_SECONDS,
-        check=False,
+        _WAIT_SECONDS,
+        environment=os.environ | {"FIELDBRIDGE_KAFKA": stack.address("kafka"), "FIELDBRIDGE_INTAKE_DATABASE": database},
     )
-    if ran.returncode != 0:
-        raise Failed(f"the sample agencies were not imported:\n{ran.stdout}")
     say("the sample agencies are imported")
 
 
@@ -409,6 +403,17 @@ def check_prometheus(stack: Stack) -> None:
     say(f"Prometheus evaluates {len(rules())} alerts and answers {len(queries)} queries of the dashboard")
 
 
+def take_down(stack: Stack) -> bool:
+    """Removes everything that was started; says so and returns False where that fails."""
+    try:
+        stack.compose("down", "--volumes")
+    except (Failed, OSError) as reason:
+        say(f"FAILED to take everything down: {reason}")
+        return False
+    say("everything is taken down")
+    return True
+
+
 def main() -> int:
     """Runs the test; the exit status says whether it passed."""
     engine = find_engine()
@@ -428,15 +433,10 @@ def main() -> int:
         say(f"FAILED: {reason or type(reason).__name__}")
     except KeyboardInterrupt:
         say("INTERRUPTED")
-    try:
-        stack.compose("down", "--volumes")
-    except Failed as reason:
-        say(f"FAILED to take everything down: {reason}")
-        return 1
-    say(f"everything is taken down, after {time.monotonic() - began:.0f} s")
-    if passed:
-        say("PASSED")
-    return 0 if passed else 1
+    finally:
+        taken_down = take_down(stack)
+    say(f"{'PASSED' if passed and taken_down else 'NOT PASSED'}, after {time.monotonic() - began:.0f} s")
+    return 0 if passed and taken_down else 1
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ For trying things out: a request published by hand is carried to its confirmed p
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from time import monotonic, sleep
 from typing import Annotated, Any, Final
@@ -23,6 +23,7 @@ from services.console.world.population import PROGRAMME_OFFICE
 
 _SOURCE: Final = "/fieldbridge/console/answer"
 _LOOK_SECONDS: Final = 0.2
+_AGREED: Final = frozenset({"confirmed", "delivered", "follow_up_due"})
 _OVER: Final = frozenset({"declined", "referred_out", "withdrawn", "cancelled", "closed"})
 
 
@@ -40,19 +41,28 @@ def answer(
         sleep(_LOOK_SECONDS)
     while True:
         step = told["request"]["step"]
-        if step == "confirmed":
-            say(f"{request}: confirmed. `fieldbridge story {request}` tells how.")
+        if step in _AGREED:
+            say(f"{request}: {step.replace('_', ' ')}. `fieldbridge story {request}` tells how.")
             return
         if step in _OVER or monotonic() > deadline:
             raise Trouble(f"{request} stands at {step.replace('_', ' ')}: see why with `fieldbridge story {request}`.")
-        asked = {event["id"]: event for event in told["story"] if event["id"] not in answered}
-        for event_id, event in asked.items():
-            answered.add(event_id)
-            for submission_type, body in _answers(told["request"]["ori"], event["type"], event["body"] or {}):
-                asyncio.run(_publish(stack, event_id, submission_type, {"request_id": request} | body))
-                say(f"{request}: {submission_type}")
+        for event_id, submission_type, body in answers(told, answered):
+            asyncio.run(_publish(stack, event_id, submission_type, {"request_id": request} | body))
+            say(f"{request}: {submission_type}")
         sleep(_LOOK_SECONDS)
         told = told_of(stack, request) or told
+
+
+def answers(told: Mapping[str, Any], answered: set[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Id of each fact that was not answered yet, and type and body of what is said to it."""
+    ori: str | None = told["request"]["ori"]
+    if ori is None:
+        return  # reporting has read of the match before it read whose request it is
+    for event in told["story"]:
+        if event["id"] not in answered:
+            answered.add(event["id"])
+            for submission_type, body in _answers(ori, event["type"], event["body"] or {}):
+                yield event["id"], submission_type, body
 
 
 def _answers(ori: str, event_type: str, body: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

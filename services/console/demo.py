@@ -53,6 +53,9 @@ def demo(
         say(f"Left running. Look with `FIELDBRIDGE_HOME={apart.home} fieldbridge status`, stop with `... down`.")
     else:
         take_down(apart, say)
+    if not stack.own_servers:
+        names = f"topics {apart.topic_prefix}*, databases and roles {apart.database_prefix}_*"
+        say(f"What the demonstration made stays on the servers it was given: {names}.")
     say(f"The demonstration took {monotonic() - began:.0f} s.")
     if account.findings:
         raise Trouble(

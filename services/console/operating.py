@@ -145,7 +145,7 @@ async def _create_topics(stack: Stack) -> list[str]:
 
 def _steps(stack: Stack) -> dict[str, int]:
     try:
-        status_code, text = machine.fetch(stack.process("reporting"), "/api/counts")
+        status_code, text = machine.fetch(stack.process("reporting"), "/api/steps")
         counts: dict[str, Any] = json.loads(text)
     except (Trouble, ValueError):
         return {}

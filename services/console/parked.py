@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
 from typing import Annotated, Any, Final, TypeVar
@@ -15,10 +15,11 @@ from services.console.surroundings import Stack, here
 from services.console.trouble import Trouble
 from services.runtime import database
 from services.runtime.database import Connection
-from services.runtime.parking import ParkedRow, list_parked, mark
+from services.runtime.parking import ParkedRow, count_parked, find_parked, list_parked, mark
 
 _POLL_SECONDS: Final = 0.25
 _LONGEST_VALUE: Final = 20_000
+_MOST_LISTED: Final = 10_000
 
 T = TypeVar("T")
 
@@ -47,10 +48,22 @@ class Outcome:
 @app.command("list")
 def list_(service: Service = None, key: Key = None, as_json: AsJson = False) -> None:
     """List parked events, oldest first."""
-    found = asyncio.run(_on(here().stack(), service, lambda db, _: list_parked(db, key=key)))
+
+    async def look(db: Connection, _: str) -> tuple[list[ParkedRow], int]:
+        return await list_parked(db, key=key, most=_MOST_LISTED), await count_parked(db, key=key)
+
+    looked = asyncio.run(_on(here().stack(), service, look))
+    found = {name: rows for name, (rows, _) in looked.items()}
     if as_json:
         show_json([_described(name, row) for name, rows in found.items() for row in rows])
-        return
+    else:
+        _show_list(found)
+    for name, (rows, count) in looked.items():
+        if count > len(rows):
+            say(f"and {count - len(rows):,} more of {name}: the oldest {len(rows):,} are shown.")
+
+
+def _show_list(found: Mapping[str, list[ParkedRow]]) -> None:
     rows = [
         (name, row.id, row.record.topic, f"{row.record.partition}/{row.record.offset}", row.key, row.reason, row.detail)
         for name, rows in found.items()
@@ -70,8 +83,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one parked event with its headers."""
-    found = asyncio.run(_on(here().stack(), service, lambda db, _: list_parked(db)))
-    row = next((row for row in found[service] if row.id == event), None)
+    row = asyncio.run(_on(here().stack(), service, lambda db, _: find_parked(db, event)))[service]
     if row is None:
         raise Trouble(f"{service} has no parked event {event}: see `fieldbridge parked list --service {service}`.")
     said = _described(service, row) | {"headers": {name: _text(content) for name, content in row.record.headers}}

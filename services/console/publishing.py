@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from time import monotonic
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Final, cast
 
 import typer
 from pydantic import ValidationError
 
 from schemas.body import parse
 from schemas.envelope import Envelope, NotAnEvent, read_structured
+from schemas.receipts import SubmissionTaken
 from schemas.submissions import BODIES
 from schemas.topics import RECEIPTS, SUBMISSIONS
 from services.console import wire
@@ -139,6 +140,8 @@ def _load(text: str, first_line: int) -> object:
         raise NotPublishable(
             f"line {first_line + error.lineno - 1}, column {error.colno}: this is not JSON: {error.msg}."
         ) from None
+    except ValueError:  # Python reads no integer of thousands of digits
+        raise NotPublishable(f"line {first_line}: a number has too many digits.") from None
     except RecursionError:
         raise NotPublishable(f"line {first_line}: nested too deeply.") from None
 
@@ -221,7 +224,7 @@ async def _hear(receipts: wire.Follower, sent: Sequence[Sent], seconds: float) -
     deadline = monotonic() + seconds
     while waiting and (left := deadline - monotonic()) > 0:
         for record in await receipts.next(min(1.0, left)):
-            _take(record, waiting)
+            take_receipt(record, waiting)
 
 
 async def _look_back(stack: Stack, sent: Sequence[Sent]) -> None:
@@ -229,7 +232,7 @@ async def _look_back(stack: Stack, sent: Sequence[Sent]) -> None:
     waiting = _without_answer(sent)
     async with wire.follower(stack, [RECEIPTS.name], from_start=True) as receipts:
         async for record in receipts.until(await receipts.ends()):
-            _take(record, waiting)
+            take_receipt(record, waiting)
 
 
 def _without_answer(sent: Sequence[Sent]) -> dict[tuple[str, str], list[Sent]]:
@@ -240,17 +243,15 @@ def _without_answer(sent: Sequence[Sent]) -> dict[tuple[str, str], list[Sent]]:
     return waiting
 
 
-def _take(receipt: wire.LogRecord, waiting: dict[tuple[str, str], list[Sent]]) -> None:
-    body: dict[str, Any] = json.loads(receipt.value or b"{}")
-    answered = waiting.pop((body.get("submission_source", ""), body.get("submission_id", "")), ())
-    for one in answered:
-        _note(one, wire.headers_of(receipt).get("ce_type"), body)
-
-
-def _note(one: Sent, receipt_type: bytes | None, body: dict[str, Any]) -> None:
-    one.answer = "taken" if receipt_type == b"submission.taken.v1" else "refused"
-    one.reason = body.get("reason")
-    one.problems = body.get("problems", [])
+def take_receipt(record: wire.LogRecord, waiting: dict[tuple[str, str], list[Sent]]) -> None:
+    """Notes the answer to what still waits for one; what is no receipt of intake's answers nothing."""
+    if (receipt := wire.fact_of(record)) is None:
+        return
+    envelope, body = receipt
+    for one in waiting.pop((body["submission_source"], body["submission_id"]), ()):
+        one.answer = "taken" if envelope.type == SubmissionTaken.TYPE else "refused"
+        one.reason = body.get("reason")
+        one.problems = body.get("problems", [])
 
 
 def _row(one: Sent) -> tuple[object, ...]:

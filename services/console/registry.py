@@ -106,7 +106,7 @@ async def bring_in(stack: Stack, rows: Sequence[tuple[int, Row]], advance: Calla
         async with connection.transaction():
             for first in range(0, len(rows), _ROWS_AT_A_TIME):
                 batch = rows[first : first + _ROWS_AT_A_TIME]
-                read = [_read(line, row) for line, row in batch]
+                read = [read_agency(line, row) for line, row in batch]
                 done.refused += [one for one in read if isinstance(one, UnusableRow)]
                 counts = await import_agencies(connection, [one for one in read if not isinstance(one, UnusableRow)])
                 done.added += counts.added
@@ -118,7 +118,8 @@ async def bring_in(stack: Stack, rows: Sequence[tuple[int, Row]], advance: Calla
     return done
 
 
-def _read(line: int, row: Row) -> Agency | UnusableRow:
+def read_agency(line: int, row: Row) -> Agency | UnusableRow:
+    """The agency of a row, or what is wrong with it."""
     if _SURPLUS in row:
         return UnusableRow(line, (Problem("", "has more columns than the header"),))
     return read_row(line, row)

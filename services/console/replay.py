@@ -22,6 +22,7 @@ from services.runtime.database import Connection
 _POLL_SECONDS: Final = 0.25
 _FIRST_SECONDS: Final = 30.0
 """How long it may take to catch up before the tables are emptied."""
+_LONGEST_DIGEST_SECONDS: Final = 300
 _REPLAYABLE: Final = "reporting"
 _READ: Final = tuple(topic.name for topic in TOPICS if _REPLAYABLE in topic.readers)
 
@@ -89,7 +90,7 @@ async def _replay(home: Path, stack: Stack, seconds: float) -> Replayed:
 
                 await _caught_up(connection, logs, min(deadline, monotonic() + _FIRST_SECONDS), tell)
                 ends = await logs.ends()
-                before = await store.digest(connection)
+                before = await digest_of(connection)
                 began = monotonic()
                 # A reader that has nothing to read would not notice that its positions are gone.
                 with pausing(home, _REPLAYABLE, say):
@@ -100,9 +101,16 @@ async def _replay(home: Path, stack: Stack, seconds: float) -> Replayed:
                 took = monotonic() - began
         comparable = await _unchanged(stack, ends)
         events = sum(ends.values()) - sum(logs.starts.values())
-        return Replayed(events, took, before, await store.digest(connection), comparable)
+        return Replayed(events, took, before, await digest_of(connection), comparable)
     finally:
         await connection.close()
+
+
+async def digest_of(connection: Connection) -> dict[str, str]:
+    """One hash per table of reporting, however long its rows take to read."""
+    async with connection.transaction():
+        await connection.execute(f"SET LOCAL statement_timeout = '{_LONGEST_DIGEST_SECONDS}s'")
+        return await store.digest(connection)
 
 
 async def _caught_up(

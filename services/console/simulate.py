@@ -1,7 +1,6 @@
 """`fieldbridge simulate`: an outside world that asks, answers, reports and withdraws, with a ledger of its own."""
 
 import asyncio
-import csv
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.table import Table
 
+from services.console.registry import read_agency, read_list
 from services.console.screen import AsJson, Progress, out, progress, say, show_json, table
 from services.console.sql import asking
 from services.console.surroundings import Stack, here
@@ -20,6 +20,7 @@ from services.console.world.answering import Step, World
 from services.console.world.asking import Asking, Burst
 from services.console.world.population import Agency, roster
 from services.console.world.simulation import Simulation, Tally, running
+from services.intake.decisions.registry import UnusableRow
 
 _ROSTER_SECONDS: Final = 60.0
 _BAR: Final = 40
@@ -187,16 +188,15 @@ async def registry(stack: Stack) -> list[Agency]:
 
 
 def read_agencies(path: Path) -> list[Agency]:
-    """The agencies of a CSV file with the columns ori, agency_type and state. Raises Trouble."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [Agency(row["ori"], row["agency_type"], row["state"]) for row in csv.DictReader(file)]
-    except KeyError as error:
-        raise Trouble(f"{path} lacks the column {error}.") from None
-    except UnicodeDecodeError as error:
-        raise Trouble(f"{path} is not UTF-8 text: byte {error.start} cannot be read.") from None
-    except OSError as error:
-        raise Trouble(f"{path} cannot be read: {error.strerror}.") from None
+    """The agencies of a list as `fieldbridge agencies import` takes it. Raises Trouble."""
+    found: list[Agency] = []
+    for line, row in read_list(path):
+        read = read_agency(line, row)
+        if isinstance(read, UnusableRow):
+            faults = "; ".join(f"{problem.field} {problem.problem}" for problem in read.problems)
+            raise Trouble(f"{path}, line {line}: {faults}.")
+        found.append(Agency(read.ori, read.agency_type, read.state))
+    return found
 
 
 class _Look:

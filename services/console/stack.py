@@ -55,10 +55,7 @@ def bring_up(surroundings: Surroundings, say: Say, *, durable: bool = True) -> S
                     started[service] = _start(service, stack, surroundings.home, FIRST_PORT + nth)
                     stack = replace(stack, processes=running | started)
                     write_record(surroundings.home, stack)
-            while lost := _await_ready(stack.processes, surroundings.home, say):
-                started[lost] = _start(lost, stack, surroundings.home, FIRST_PORT)
-                stack = replace(stack, processes=running | started)
-                write_record(surroundings.home, stack)
+            stack = _until_ready(stack, running, started, surroundings.home, say)
         except BaseException:
             _end(started, say)
             write_record(surroundings.home, replace(stack, processes=running))
@@ -128,9 +125,10 @@ def pausing(home: Path, service: str, say: Say) -> Generator[None]:
         try:
             yield
         finally:
-            again = _start(service, stack, home, process.port)
-            write_record(home, replace(stack, processes=stack.processes | {service: again}))
-            _await_ready({service: again}, home, say)
+            started = {service: _start(service, stack, home, process.port)}
+            stack = replace(stack, processes=stack.processes | started)
+            write_record(home, stack)
+            _until_ready(stack, {}, started, home, say)
 
 
 def find(process: Process) -> psutil.Process | None:
@@ -249,6 +247,17 @@ def _start(service: str, stack: Stack, home: Path, preferred: int) -> Process:
         return Process(begun.pid, psutil.Process(begun.pid).create_time(), port)
     except psutil.NoSuchProcess:
         raise _did_not_start(service, home) from None
+
+
+def _until_ready(
+    stack: Stack, running: Mapping[str, Process], started: dict[str, Process], home: Path, say: Say
+) -> Stack:
+    """Waits until all these are ready; what was started and lost its port to somebody else is started anew."""
+    while lost := _await_ready({**running, **started}, home, say):
+        started[lost] = _start(lost, stack, home, FIRST_PORT)
+        stack = replace(stack, processes=stack.processes | started)
+        write_record(home, stack)
+    return stack
 
 
 def _await_ready(starting: Mapping[str, Process], home: Path, say: Say) -> str | None:

@@ -47,7 +47,7 @@ def watch(
     stack = here().stack()
     with progress() as shown:
         while True:
-            _, told = _ask(stack, "/api/counts")
+            _, told = _ask(stack, "/api/steps")
             steps: dict[str, int] = told["steps"]
             line = (
                 ", ".join(f"{count} {step.replace('_', ' ')}" for step, count in steps.items() if count)

@@ -5,17 +5,22 @@
 # pyright: reportUnknownArgumentType=false
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
+from pydantic import ValidationError
 
+from schemas.body import parse
+from schemas.envelope import Envelope, NotAnEvent, read
 from schemas.topics import DEAD_SUFFIX, SUBMISSIONS, TOPICS
+from services.console.contract import BODIES
 from services.console.surroundings import Stack
 from services.console.trouble import Trouble
 
@@ -26,6 +31,9 @@ _CLOSE_SECONDS: Final = 10.0
 _DELIVERY_MS: Final = 120_000
 """How long an unacknowledged record is sent again, also while brokers restart."""
 _RECORDS_AT_A_TIME: Final = 5000
+_PUBLISHERS: Final = {
+    topic.name: f"/fieldbridge/{topic.publisher}" for topic in TOPICS if topic.name != SUBMISSIONS.name
+}
 
 
 class Acknowledgement(Protocol):
@@ -214,6 +222,18 @@ def _published(milliseconds: int) -> datetime | None:
 def headers_of(record: LogRecord) -> dict[str, bytes | None]:
     """Headers by name; of repeated ones the last."""
     return dict(record.headers)
+
+
+def fact_of(record: LogRecord) -> tuple[Envelope, dict[str, Any]] | None:
+    """Envelope and body of a fact or receipt; None where the record is nothing that the topic's publisher would say."""
+    try:
+        envelope, data = read(record.headers, record.value)
+        known = parse(BODIES[record.topic], envelope.type, data)
+    except (NotAnEvent, ValidationError):
+        return None
+    if known is None or envelope.source != _PUBLISHERS[record.topic]:
+        return None
+    return envelope, cast("dict[str, Any]", json.loads(data))
 
 
 async def _require(stack: Stack, topics: Iterable[str]) -> None:

@@ -319,18 +319,16 @@ _WAITS: Final = {
 
 def _wait(milestone: str) -> str:
     waited = f"extract(epoch FROM {milestone} - submitted_at)"
-    return f"""(SELECT json_build_array(count({waited}),
-        percentile_cont(0.5) WITHIN GROUP (ORDER BY {waited}), percentile_cont(0.9) WITHIN GROUP (ORDER BY {waited}))
-        FROM request)"""
+    percentiles = f"percentile_cont(ARRAY[0.5, 0.9]) WITHIN GROUP (ORDER BY {waited})"
+    return f"json_build_array(count({waited}), ({percentiles})[1], ({percentiles})[2])"
 
 
 _OVERVIEW: Final = f"""
 SELECT
     (SELECT json_object_agg(step, count) FROM (SELECT step, count(*) FROM request GROUP BY step) AS each) AS steps,
-    (SELECT count(DISTINCT ori) FROM request) AS agencies,
-    (SELECT count(DISTINCT ori) FROM request WHERE sworn_band = ANY($1)) AS small_agencies,
-    (SELECT count(DISTINCT ori) FROM request WHERE sworn_band <> ALL($1) AND sworn_band <> 'unknown')
-        AS larger_agencies,
+    count(DISTINCT ori) AS agencies,
+    count(DISTINCT ori) FILTER (WHERE sworn_band = ANY($1)) AS small_agencies,
+    count(DISTINCT ori) FILTER (WHERE sworn_band <> ALL($1) AND sworn_band <> 'unknown') AS larger_agencies,
     (SELECT json_object_agg(topic, count) FROM
         (SELECT topic, count(*) FROM request, unnest(topics) AS topic GROUP BY topic) AS each) AS topics,
     (SELECT json_object_agg(state, count) FROM
@@ -339,22 +337,23 @@ SELECT
         (SELECT agency_type, count(*) FROM request WHERE agency_type IS NOT NULL GROUP BY agency_type) AS each)
         AS agency_types,
     json_build_object({", ".join(f"'{name}', {_wait(milestone)}" for name, milestone in _WAITS.items())}) AS durations,
-    (SELECT count(*) FROM request WHERE match_confirmed_at <= submitted_at + $2::interval) AS matched_in_time,
+    count(*) FILTER (WHERE match_confirmed_at <= submitted_at + $2::interval) AS matched_in_time,
     (SELECT json_object_agg(clock, json_build_array(warned, breached)) FROM
         (SELECT body->>'clock' AS clock,
             count(DISTINCT key) FILTER (WHERE type = 'clock.warned.v1') AS warned,
             count(DISTINCT key) FILTER (WHERE type = 'clock.breached.v1') AS breached
         FROM story WHERE type IN ('clock.warned.v1', 'clock.breached.v1') GROUP BY clock) AS each) AS clocks,
-    (SELECT json_agg(json_build_array(name, selected, experts, in_hand, capacity) ORDER BY name) FROM partner
-        CROSS JOIN LATERAL (SELECT count(*) AS experts FROM expert
-            WHERE expert.partner_id = partner.partner_id AND listed) AS roster
-        CROSS JOIN LATERAL (SELECT count(*) AS in_hand FROM request
-            WHERE request.partner_id = partner.partner_id AND request.in_hand) AS load)
-        AS partners,
+    (SELECT json_agg(json_build_array(name, selected, coalesce(listed, 0), coalesce(held, 0), capacity) ORDER BY name)
+        FROM partner
+        LEFT JOIN (SELECT partner_id, count(*) AS listed FROM expert WHERE listed GROUP BY partner_id) AS roster
+            USING (partner_id)
+        LEFT JOIN (SELECT partner_id, count(*) AS held FROM request WHERE in_hand GROUP BY partner_id) AS load
+            USING (partner_id)) AS partners,
     (SELECT json_object_agg(type, json_build_array(taken, refused)) FROM
         (SELECT type, coalesce(sum(count) FILTER (WHERE outcome = 'taken'), 0) AS taken,
             coalesce(sum(count) FILTER (WHERE outcome = 'refused'), 0) AS refused
         FROM receipt_count GROUP BY type) AS each) AS submissions
+FROM request
 """
 
 

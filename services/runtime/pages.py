@@ -23,6 +23,10 @@ Answer = Callable[[web.Request], Awaitable[web.Response]]
 _READERS: Final = 2
 """Most connections that pages take at a time: what moves events is not to wait for those who look on."""
 
+_SHARE_OF_TIME: Final = 0.01
+"""Of one connection's time, how much the gauges of a service may take: they read whole tables."""
+_LONGEST_PAUSE_SECONDS: Final = 300.0
+
 log = logger("pages")
 
 
@@ -35,6 +39,7 @@ class Pages:
         self._metrics = metrics
         self._health = health
         self._reading = asyncio.Semaphore(_READERS)
+        self._gauges_due = 0.0
         self._gauges = {
             gauge.name: Gauge(gauge.name, gauge.says, gauge.labels, registry=metrics.registry)
             for gauge in service.gauges
@@ -87,12 +92,20 @@ class Pages:
             self._metrics.table_rows.labels(table.name, "live").set(table.live)
             self._metrics.table_rows.labels(table.name, "dead").set(table.dead)
             self._metrics.table_bytes.labels(table.name).set(table.bytes)
-        for gauge in self._service.gauges:
-            exposed = self._gauges[gauge.name]
-            if gauge.labels:
-                exposed.clear()
-            for labels, value in (await gauge.read(db)).items():
-                (exposed.labels(*labels) if labels else exposed).set(value)
+        began = monotonic()
+        if began < self._gauges_due:
+            return
+        try:
+            for gauge in self._service.gauges:
+                exposed = self._gauges[gauge.name]
+                read = await gauge.read(db)
+                if gauge.labels:
+                    exposed.clear()
+                for labels, value in read.items():
+                    (exposed.labels(*labels) if labels else exposed).set(value)
+        finally:
+            ended = monotonic()
+            self._gauges_due = ended + min((ended - began) / _SHARE_OF_TIME, _LONGEST_PAUSE_SECONDS)
 
     def _page(self, page: Page) -> Answer:
         async def answer(request: web.Request) -> web.Response:

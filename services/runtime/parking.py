@@ -125,6 +125,17 @@ async def list_parked(db: Database, *, key: str | None = None, most: int = 10_00
     return [_row(row) for row in rows]
 
 
+async def count_parked(db: Database, *, key: str | None = None) -> int:
+    """How many events are parked; of one key if given."""
+    return int(await db.fetchval("SELECT count(*) FROM runtime.parked WHERE $1::text IS NULL OR key = $1", key))
+
+
+async def find_parked(db: Database, event: int) -> ParkedRow | None:
+    """The parked event of this id, or None."""
+    row = await db.fetchrow(f"{_SHOWN} WHERE id = $1", event)
+    return None if row is None else _row(row)
+
+
 async def mark(db: Database, state: str, *, ids: Sequence[int] | None = None, key: str | None = None) -> int:
     """Marks parked events for the running service to redrive or discard; returns how many.
 

@@ -34,6 +34,8 @@ Fact = tuple[str, str, dict[str, Any]]
 
 SOURCE = "/agencies/TX"
 ORI = "TX0000001"
+NEIGHBOUR = "TX0000999"
+"""Another agency of the same county."""
 
 
 @dataclass
@@ -202,6 +204,22 @@ def test_a_submission_without_a_receipt_is_found_unless_it_is_parked(ground: Gro
     ground.spoil.append(lambda books: books.dead.add((0, 3)))
     assert ground.findings() == []
     assert ground.audited().submissions == {"parked": 1, "taken": 3}
+
+
+@pytest.mark.parametrize(("partition", "finds"), [(1, 1), (5, 0)])
+def test_a_submission_has_no_receipt_to_show_once_receipts_of_any_partition_are_gone(
+    ground: Ground, partition: int, finds: int
+) -> None:
+    ground.submit("s4", "R4")
+    ground.spoil.append(lambda books: books.starts.update({("receipts", 1): 0, ("receipts", 5): partition == 5}))
+    assert len(ground.findings()) == finds
+    assert any("receipts are no longer kept" in note for note in ground.audited().notes) is not bool(finds)
+
+
+def test_a_request_is_not_called_untaken_once_receipts_are_gone(ground: Ground) -> None:
+    ground.tell(accepted("R4", ORI))
+    ground.spoil.append(lambda books: books.starts.update({("receipts", 5): 1}))
+    assert ground.findings() == []
 
 
 def test_a_second_receipt_is_found_and_a_repeated_one_is_not(ground: Ground) -> None:
@@ -393,6 +411,10 @@ def test_a_plan_that_is_over_counts_where_it_stood_at_the_same_time_as_another(
         ([declared("C1", partner_id="P1", kind="bargaining")], True),
         ([declared("C1", partner_id="P1", kind="bargaining"), waived("C1", partner_id="P1")], False),
         ([declared("C1", partner_id="P1", kind="litigation"), waived("C1", partner_id="P1")], True),
+        ([declared("C1", expert_id="E1", kind="litigation", ori=NEIGHBOUR)], True),
+        ([declared("C1", partner_id="P1", kind="labour_dispute", ori=NEIGHBOUR)], True),
+        ([declared("C1", expert_id="E1", kind="family", ori=NEIGHBOUR)], False),
+        ([declared("C1", expert_id="E1", kind="litigation", ori="TX0010001")], False),
         ([listed("E1", employments=[{"ori": ORI, "until": None}])], True),
         ([listed("E1", employments=[{"ori": ORI, "until": (NOON.date() - timedelta(days=400)).isoformat()}])], True),
         ([listed("E1", employments=[{"ori": ORI, "until": date(2020, 1, 1).isoformat()}])], False),
@@ -508,6 +530,8 @@ def test_no_body_under_the_name_of_its_publisher_makes_the_checker_fail(data: st
 
 # --- lives
 
+HELD = about("R", "request.held.v1")
+REOPENED = about("R", "request.reopened.v1")
 NOT_FOUND: Fact = ("matches", "match.not_found.v1", {"request_id": "R", "reasons": []})
 
 
@@ -561,8 +585,9 @@ def test_a_life_ends_the_same_whatever_topic_is_read_first(data: st.DataObject) 
         ([matched("R", "E1"), planned("R", []), confirmed("R"), delivered("R")], "delivered"),
         ([matched("R", "E1"), planned("R", []), confirmed("R"), released("R", "E1")], "accepted"),
         ([matched("R", "E1"), planned("R", []), closed("R")], "closed"),
-        ([matched("R", "E1"), about("R", "request.held.v1")], "on_hold"),
-        ([matched("R", "E1"), about("R", "request.held.v1"), about("R", "request.resumed.v1")], "matched"),
+        ([matched("R", "E1"), HELD], "on_hold"),
+        ([matched("R", "E1"), HELD, about("R", "request.resumed.v1")], "matched"),
+        ([matched("R", "E1"), HELD, closed("R"), REOPENED], "accepted"),
         ([matched("R", "E1"), about("R", "request.withdrawn.v1")], "withdrawn"),
         ([matched("R", "E1"), about("R", "request.withdrawn.v1"), closed("R", "withdrawn")], "withdrawn"),
         ([about("R", "request.cancelled.v1")], "cancelled"),

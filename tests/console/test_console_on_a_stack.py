@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,12 +12,12 @@ from typing import Any
 import asyncpg
 import pytest
 
-from deploy.local import servers
+from deploy.local import ports, servers
 from schemas.topics import REQUESTS, SERVICES, SUBMISSIONS
 from services.console import wire
 from services.console.registry import SAMPLE
-from services.console.stack import bring_up, take_down
-from services.console.surroundings import Stack, Surroundings
+from services.console.stack import bring_up, fetch, pausing, take_down
+from services.console.surroundings import Stack, Surroundings, read_record
 from tests.console.conftest import Command
 from tests.console.test_console_publishing import lines, withdrawal
 
@@ -194,6 +195,25 @@ def test_what_cannot_be_handled_is_listed_shown_and_discarded(on_stack: Command,
     assert on_stack("check", "--json").returncode == 0
 
 
+def test_a_service_that_was_paused_runs_again_though_its_port_is_taken(
+    stack: Stack, surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    with socket.create_server((ports.LOOPBACK, 0)) as taken:
+        choose, first = ports.choose, [taken.getsockname()[1]]
+
+        def taken_first(*wanted: int | None) -> int:
+            return first.pop() if first else choose(*wanted)
+
+        monkeypatch.setattr(ports, "choose", taken_first)
+        with pausing(surroundings.home, "reporting", said.append):
+            pass
+    record = read_record(surroundings.home)
+    assert record is not None
+    assert any("was taken before reporting could listen" in line for line in said)
+    assert fetch(record.process("reporting"), "/readyz")[0] == 200
+
+
 def test_the_stack_tells_how_it_stands(on_stack: Command, stack: Stack) -> None:
     status: dict[str, Any] = json.loads(on_stack("status", "--json").stdout)
     assert [one["service"] for one in status["services"]] == list(SERVICES)
@@ -216,6 +236,7 @@ def test_the_demonstration_accounts_for_everything_and_stops_what_it_started(
         assert told["reached"]["confirmed"] > 10
         record = json.loads((tmp_path / "demo" / "stack.json").read_text())
         assert record["processes"] == {}
+        assert "stays on the servers it was given: topics demo-" in done.stderr
     finally:
         asyncio.run(drop_databases(addresses.postgres, "fieldbridge_demo_"))
 

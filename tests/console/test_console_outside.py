@@ -4,16 +4,18 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.submissions import BODIES
+from services.console.surroundings import Stack
 from services.console.world.answering import Step, World
 from services.console.world.asking import UNKNOWN_ORI, Asking, Burst, Kind, Leaves
 from services.console.world.population import TOPIC_WEIGHTS, Agency, Message, roster
+from services.console.world.simulation import HEARD, Simulation
 from tests.console.console_world import (
     AGENCIES,
     TODAY,
@@ -25,11 +27,21 @@ from tests.console.console_world import (
     matched,
     planned,
     proposed,
+    record,
     released,
     session,
 )
 
 Fact = tuple[str, str, dict[str, Any]]
+
+
+FACTS = {"submission.taken.v1", "match.proposed.v1", "engagement.planned.v1", "engagement.confirmed.v1"}
+BODIES_OF = st.dictionaries(
+    st.sampled_from(["request_id", "match_id", "submission_source", "submission_id"]),
+    st.sampled_from(["R-t-000000", "", []]),
+    max_size=2,
+)
+"""Bodies that lack what every fact has."""
 
 
 def world(seed: int = 1, *, run: str = "t", delivers: bool = True) -> World:
@@ -326,6 +338,38 @@ def test_a_request_whose_submission_was_refused_rests() -> None:
     outside.refused(outside.request_id(0))
     assert outside.asked[outside.request_id(0)].step is Step.REFUSED
     assert outside.rests()
+
+
+# --- what is heard
+
+
+@given(
+    st.sampled_from(HEARD), st.sampled_from(sorted(FACTS)), st.none() | st.integers() | st.lists(st.text()) | BODIES_OF
+)
+def test_nothing_that_is_no_fact_is_answered_or_ends_the_listening(topic: str, event_type: str, body: Any) -> None:
+    outside = world()
+    outside.ask(0)
+    simulation = Simulation(Stack("127.0.0.1:1"), outside, cast(Any, None), cast(Any, None), None)
+    assert simulation.hear(record(topic, outside.request_id(0), event_type, body)) == []
+
+
+def test_a_fact_said_again_after_later_ones_puts_nothing_back() -> None:
+    outside = world()
+    number = staying(outside)
+    request_id = outside.request_id(number)
+    outside.ask(number)
+    simulation = Simulation(Stack("127.0.0.1:1"), outside, cast(Any, None), cast(Any, None), None)
+    said: Counter[str] = Counter()
+    records = []
+    for topic, event_type, body in (fact for facts in life(request_id) for fact in facts):
+        said[topic] += 1
+        records.append(record(topic, request_id, event_type, body, sequence=said[topic]))
+    for one in records:
+        simulation.hear(one)
+    assert outside.asked[request_id].step is Step.CLOSED
+    for one in records[:-1]:
+        assert simulation.hear(one) == []
+    assert outside.asked[request_id].step is Step.CLOSED
 
 
 # --- the roster

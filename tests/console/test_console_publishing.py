@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.console.publishing import NotPublishable, submissions
+from services.console.publishing import NotPublishable, Sent, submissions, take_receipt
+from tests.console.console_world import record
 
 
 def withdrawal(number: int = 1, **changes: Any) -> dict[str, Any]:
@@ -106,6 +107,11 @@ def test_nesting_without_end_is_refused() -> None:
         submissions("[" * 200_000)
 
 
+def test_a_number_of_thousands_of_digits_is_refused() -> None:
+    with pytest.raises(NotPublishable, match="line 1: a number has too many digits"):
+        submissions('{"id": ' + "9" * 5000 + "}")
+
+
 @given(st.text())
 def test_any_text_is_either_read_or_refused(text: str) -> None:
     try:
@@ -130,3 +136,24 @@ def test_any_value_of_any_attribute_is_either_read_or_refused(name: str, value: 
     except NotPublishable:
         return
     assert one.envelope.subject == "R-1"
+
+
+RECEIPT = {"submission_source": "/s", "submission_id": "1", "submission_type": "withdrawal.asked.v1"}
+REFUSAL = RECEIPT | {"reason": "No such request.", "problems": [{"field": "request_id", "problem": "unknown"}]}
+
+
+def test_a_receipt_answers_what_waits_for_it() -> None:
+    sent = [Sent("/s", "1", "withdrawal.asked.v1", "R-1", 0, 0) for _ in range(2)]
+    take_receipt(record("receipts", "/s", "submission.refused.v1", REFUSAL), {("/s", "1"): sent})
+    assert [(one.answer, one.reason) for one in sent] == [("refused", "No such request.")] * 2
+    assert sent[0].problems == [{"field": "request_id", "problem": "unknown"}]
+
+
+@given(json_values)
+@example([])
+@example(RECEIPT | {"submission_source": []})
+def test_what_is_no_receipt_answers_nothing(body: Any) -> None:
+    sent = Sent("/s", "1", "withdrawal.asked.v1", "R-1", 0, 0)
+    take_receipt(record("receipts", "/s", "submission.taken.v1", body), {("/s", "1"): [sent]})
+    take_receipt(record("receipts", "/s", "submission.taken.v1", RECEIPT, source="/s"), {("/s", "1"): [sent]})
+    assert sent.answer is None

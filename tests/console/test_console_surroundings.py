@@ -12,6 +12,7 @@ from services.console.simulate import read_agencies
 from services.console.stack import environment
 from services.console.surroundings import Process, Stack, Surroundings, read_record, write_record
 from services.console.trouble import Trouble
+from services.console.world.population import Agency
 
 STACK = Stack(
     kafka="127.0.0.1:9092",
@@ -124,6 +125,20 @@ def test_a_list_that_cannot_be_read_is_refused_in_one_sentence(tmp_path: Path, c
     file.write_bytes(content)
     with pytest.raises(Trouble, match=says):
         read_list(file)
+
+
+def test_the_agencies_that_ask_are_read_like_a_list_to_import(tmp_path: Path) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text("ori,agency_name,agency_type,state\nTX0000001,Police,municipal,TX\n", encoding="utf-8-sig")
+    assert read_agencies(file) == [Agency("TX0000001", "municipal", "TX")]
+    for spoilt, says in (
+        ("TX0000001,,municipal,TX", "line 2: agency_name"),
+        ("TX0000001,a,b", "line 2"),
+        ('"x', "no CSV"),
+    ):
+        file.write_text(f"ori,agency_name,agency_type,state\n{spoilt}\n")
+        with pytest.raises(Trouble, match=says):
+            read_agencies(file)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

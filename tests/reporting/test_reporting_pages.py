@@ -104,6 +104,7 @@ async def test_the_counts_are_those_of_the_lives_told(open_database: OpenDatabas
     steps = Counter(life.step for life in told)
     assert said["requests"] == 500
     assert {step: count for step, count in said["steps"].items() if count} == steps
+    assert await ask_json(db, "/api/steps") == {"requests": 500, "steps": said["steps"]}
     known = [life for life in told if any(life.agency.ori.encode() in event.data for event in life.events)]
     assert said["agencies"] == len({life.agency.ori for life in known})
     for table, counted in (

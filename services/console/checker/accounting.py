@@ -10,7 +10,7 @@ from functools import partial
 from itertools import takewhile
 from typing import Final, NamedTuple
 
-from schemas.topics import DEAD_SUFFIX, RECEIPTS, REQUESTS, SUBMISSIONS, TOPICS
+from schemas.topics import DEAD_SUFFIX, RECEIPTS, REQUESTS, SUBMISSIONS, TOPICS, Topic
 from services.console.checker.books import Books, MessageId, Position
 from services.console.checker.lives import TRIAGED, Taken
 
@@ -58,7 +58,8 @@ def audit(books: Books, ledger: Sequence[Acknowledged] = ()) -> Account:
     checks = tuple(_check(name, look, books) for name, look in _CHECKS)
     if ledger:
         checks = (Check("acknowledged submissions are in the log", len(ledger), tuple(_ledger(books, ledger))), *checks)
-    fates = Counter(_fate(books, message) for message in books.submissions)
+    parked = _parked(books)
+    fates = Counter(_fate(books, message, parked) for message in books.submissions)
     steps = Counter(life.step for life in books.lives.values() if life.first is not None)
     return Account(checks, dict(sorted(fates.items())), dict(sorted(steps.items())), tuple(_notes(books)))
 
@@ -86,11 +87,11 @@ def _ledger(books: Books, ledger: Iterable[Acknowledged]) -> Iterator[str]:
             yield f"{one.source} {one.id} is not at {one.partition}/{one.offset}, where the broker acknowledged it"
 
 
-def _fate(books: Books, message: MessageId) -> str:
+def _fate(books: Books, message: MessageId, parked: set[MessageId]) -> str:
     receipts = books.receipts.get(message)
     if receipts:
         return "taken" if any(receipts.values()) else "refused"
-    return "parked" if message in _parked(books) else "unanswered"
+    return "parked" if message in parked else "unanswered"
 
 
 def _parked(books: Books) -> set[MessageId]:
@@ -98,18 +99,23 @@ def _parked(books: Books) -> set[MessageId]:
     return {books.places[place] for place in books.dead if place in books.places}
 
 
+def _is_whole(books: Books, topic: Topic) -> bool:
+    """Whether the log still has its beginning. Kafka forgets each partition by itself, so no age tells what is gone."""
+    return all(start == 0 for (name, _), start in books.starts.items() if name == topic.name)
+
+
 def _receipts(books: Books) -> Iterator[str | None]:
     excused = _parked(books)
+    all_kept = _is_whole(books, RECEIPTS)
     for message in books.submissions:
         receipts = books.receipts.get(message, {})
         if len(receipts) > 1:
             yield f"{message[0]} {message[1]} has {len(receipts)} receipts"
-        elif not receipts and message not in excused:
+        elif not receipts and all_kept and message not in excused:
             yield f"{message[0]} {message[1]} has no receipt and is not parked"
         else:
             yield None
-    retained = all(books.starts[slot] == 0 for slot in books.starts if slot[0] == SUBMISSIONS.name)
-    for message in books.receipts.keys() - books.submissions.keys() if retained else ():
+    for message in books.receipts.keys() - books.submissions.keys() if _is_whole(books, SUBMISSIONS) else ():
         yield f"{message[0]} {message[1]} has a receipt, but nobody submitted it"
 
 
@@ -130,7 +136,7 @@ def _first_facts(books: Books) -> Iterator[str | None]:
             yield f"{request_id} begins with {life.first}"
         else:
             yield None
-    if all(books.starts[slot] == 0 for slot in books.starts if slot[0] == SUBMISSIONS.name):
+    if _is_whole(books, SUBMISSIONS) and _is_whole(books, RECEIPTS):
         for request_id in {key for topic, key in books.streams if topic == REQUESTS.name} - taken.keys():
             yield f"{request_id} has facts, but was never taken"
 
@@ -303,6 +309,8 @@ _CHECKS: Final[tuple[tuple[str, Look], ...]] = (
 
 
 def _notes(books: Books) -> Iterator[str]:
+    if not _is_whole(books, RECEIPTS):
+        yield f"the oldest {RECEIPTS.name} are no longer kept: whether every submission had one cannot be told"
     for topic, count in sorted(books.repeats.items()):
         if topic in (SUBMISSIONS.name, RECEIPTS.name) or count:
             yield f"{count} records of {topic} repeat an earlier one; readers pass them over"

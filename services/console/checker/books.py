@@ -4,23 +4,18 @@ It is read from outside, with plain clients, and shares nothing with the service
 """
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from time import monotonic
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
-from pydantic import ValidationError
-
-from schemas.body import parse
 from schemas.envelope import Envelope, NotAnEvent, read
 from schemas.topics import DEAD_SUFFIX, RECEIPTS, REQUESTS, ROSTER, SUBMISSIONS, TOPICS
 from services.console import wire
 from services.console.checker.lives import Life
 from services.console.checker.roster import Roster
-from services.console.contract import BODIES
 from services.console.sql import Asked, ask, ask_each
 from services.console.surroundings import Stack
 
@@ -28,9 +23,6 @@ Slot = tuple[str, int]
 MessageId = tuple[str, str]
 """Source and id of a submission."""
 
-_PUBLISHERS: Final = {
-    topic.name: f"/fieldbridge/{topic.publisher}" for topic in TOPICS if topic.name != SUBMISSIONS.name
-}
 _DEAD: Final = SUBMISSIONS.name + DEAD_SUFFIX
 _POLL_SECONDS: Final = 0.25
 _QUIET_SECONDS: Final = 2.5
@@ -117,22 +109,14 @@ class Books:
         self.records[record.topic, record.partition] += 1
         if record.topic == _DEAD:
             self._take_dead(record)
-            return
-        try:
-            envelope, data = read(record.headers, record.value)
-        except NotAnEvent:
-            self.foreign[record.topic] += 1
-            return
-        if record.topic == SUBMISSIONS.name:
-            self._take_submission(record, envelope)
-            return
-        body = _body(record.topic, envelope.type, data)
-        if body is None or envelope.source != _PUBLISHERS[record.topic]:
+        elif record.topic == SUBMISSIONS.name:
+            self._take_submission(record)
+        elif (fact := wire.fact_of(record)) is None:
             self.foreign[record.topic] += 1
         elif record.topic == RECEIPTS.name:
-            self._take_receipt(envelope, body)
-        elif self._is_next(record, envelope):
-            self._take_fact(record, envelope, body)
+            self._take_receipt(*fact)
+        elif self._is_next(record, fact[0]):
+            self._take_fact(record, *fact)
 
     def _take_dead(self, record: wire.LogRecord) -> None:
         headers = wire.headers_of(record)
@@ -142,7 +126,12 @@ class Books:
         else:
             self.foreign[record.topic] += 1
 
-    def _take_submission(self, record: wire.LogRecord, envelope: Envelope) -> None:
+    def _take_submission(self, record: wire.LogRecord) -> None:
+        try:
+            envelope, _ = read(record.headers, record.value)
+        except NotAnEvent:
+            self.foreign[record.topic] += 1
+            return
         message = (envelope.source, envelope.id)
         self.places[record.partition, record.offset] = message
         if message in self.submissions:
@@ -253,15 +242,6 @@ def _left(
 
 def _watched() -> list[str]:
     return [*(topic.name for topic in TOPICS), _DEAD]
-
-
-def _body(topic: str, event_type: str, data: bytes) -> dict[str, Any] | None:
-    """The body of a fact, or None where it is none of the contract's."""
-    try:
-        known = parse(BODIES[topic], event_type, data)
-    except ValidationError:
-        return None
-    return None if known is None else cast("dict[str, Any]", json.loads(data))
 
 
 async def read_databases(stack: Stack, books: Books) -> None:

@@ -187,6 +187,7 @@ class Life:
         elif event_type == "request.resumed.v1":
             self.held = False
         elif event_type == "request.reopened.v1":
+            self.held = False
             self.reopened += 1
 
     def _take_match(self, event_type: str, time: datetime, body: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from schemas.vocabulary import WAIVABLE
+from schemas.vocabulary import WAIVABLE, ConflictKind
 from services.console.checker.lives import Life, Match
 
 _COOLING_OFF: Final = timedelta(days=3 * 365 - 5)
@@ -15,12 +15,16 @@ _COOLING_OFF: Final = timedelta(days=3 * 365 - 5)
 _KNOWN_AFTER: Final = timedelta(minutes=2)
 """There is no order between topics: so long after it was declared, a conflict is known to matching at the latest."""
 
+_OF_THE_COUNTY: Final = frozenset({ConflictKind.LITIGATION, ConflictKind.LABOUR_DISPUTE})
+"""Kinds of conflict with one agency that are conflicts with every agency of its county."""
+
 
 class Conflict(NamedTuple):
     """A declared conflict of an expert or a whole partner with an agency."""
 
     conflict_id: str
     who: str
+    ori: str
     kind: str
     declared_at: datetime
 
@@ -30,7 +34,7 @@ class Roster:
     """What the log says of partners, experts and conflicts."""
 
     conflicts: dict[str, list[Conflict]] = field(default_factory=dict[str, "list[Conflict]"])
-    """By the agency they are with."""
+    """By the county of the agency they are with."""
     waived: set[str] = field(default_factory=set[str])
     employments: dict[str, list[tuple[str, date | None]]] = field(
         default_factory=dict[str, list[tuple[str, "date | None"]]]
@@ -51,8 +55,8 @@ class Roster:
                 self._take_profile(body["expert_id"], body["profile"])
             case "conflict.declared.v1":
                 who = body.get("expert_id") or body.get("partner_id") or ""
-                conflict = Conflict(body["conflict_id"], who, body["kind"], time)
-                self.conflicts.setdefault(body["ori"], []).append(conflict)
+                conflict = Conflict(body["conflict_id"], who, body["ori"], body["kind"], time)
+                self.conflicts.setdefault(_county(conflict.ori), []).append(conflict)
             case "conflict.waived.v1":
                 self.waived.add(body["conflict_id"])
             case _:
@@ -74,11 +78,13 @@ class Roster:
                 yield f"{expert} has a commercial interest in {', '.join(sorted(sold))}"
 
     def _declared(self, life: Life, match: Match, before: datetime | None) -> Iterator[str]:
-        for ori in _agencies(life):
-            for conflict in self.conflicts.get(ori, ()):
+        agencies = _agencies(life)
+        for county in {_county(ori) for ori in agencies}:
+            for conflict in self.conflicts.get(county, ()):
+                bars = conflict.ori in agencies or conflict.kind in _OF_THE_COUNTY
                 concerned = conflict.who in (match.partner_id, *match.experts) and not self._is_waived(conflict)
-                if concerned and (before is None or conflict.declared_at < before):
-                    yield f"{conflict.who} has declared a conflict ({conflict.kind}) with {ori}"
+                if bars and concerned and (before is None or conflict.declared_at < before):
+                    yield f"{conflict.who} has declared a conflict ({conflict.kind}) with {conflict.ori}"
 
     def _is_waived(self, conflict: Conflict) -> bool:
         return conflict.conflict_id in self.waived and conflict.kind in WAIVABLE
@@ -90,6 +96,11 @@ class Roster:
         ]
         self.vendor_topics[expert_id] = frozenset(profile.get("vendor_topics", ()))
         self.load_limits[expert_id] = max(profile.get("load_limit", 5), self.load_limits.get(expert_id, 0))
+
+
+def _county(ori: str) -> str:
+    """State and county are the first five characters of an ORI."""
+    return ori[:5]
 
 
 def _agencies(life: Life) -> set[str]:

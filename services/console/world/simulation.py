@@ -67,6 +67,8 @@ class Simulation:
         self._ledger = ledger
         self._submitted: dict[str, float] = {}
         self._said: set[tuple[str, str]] = set()
+        self._heard: dict[tuple[str, str], int] = {}
+        """The last sequence heard of each key of a topic."""
         self._last_heard = monotonic()
         self._listener: asyncio.Task[None] | None = None
 
@@ -126,18 +128,25 @@ class Simulation:
         while True:
             for record in await self._facts.next(0.2):
                 self._last_heard = monotonic()
-                event_type = (wire.headers_of(record).get("ce_type") or b"").decode()
-                try:
-                    body: dict[str, Any] = json.loads(record.value or b"{}")
-                except (ValueError, RecursionError):
-                    continue  # nobody's fact: the services park it
-                if record.topic == RECEIPTS.name:
-                    self._receipt(event_type, body)
-                    continue
-                if event_type == "engagement.confirmed.v1":
-                    self._confirmed(body["request_id"])
-                for answer in self.world.hear(event_type, body):
+                for answer in self.hear(record):
                     await self._send(answer)
+
+    def hear(self, record: wire.LogRecord) -> list[Message]:
+        """What is said to one record. To what is no fact nobody says anything: the services park it."""
+        if (fact := wire.fact_of(record)) is None:
+            return []
+        envelope, body = fact
+        if record.topic == RECEIPTS.name:
+            self._receipt(envelope.type, body)
+            return []
+        place = record.topic, envelope.subject
+        if envelope.sequence is None or envelope.sequence <= self._heard.get(place, 0):
+            # A relay that was killed says again what it had said, perhaps after later facts.
+            return []
+        self._heard[place] = envelope.sequence
+        if envelope.type == "engagement.confirmed.v1":
+            self._confirmed(body["request_id"])
+        return self.world.hear(envelope.type, body)
 
     def start(self) -> None:
         """Begins to listen."""

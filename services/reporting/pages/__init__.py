@@ -10,5 +10,6 @@ PAGES: Final = (
     Page("/requests", request.request_page),
     Page("/requests/{id}", request.request_page),
     Page("/api/counts", programme.counts),
+    Page("/api/steps", programme.steps),
     Page("/api/requests/{id}", request.request),
 )

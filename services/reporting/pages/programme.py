@@ -1,4 +1,7 @@
-"""The programme in numbers. It names no agency: counts of agencies go through `publishable`."""
+"""The programme in numbers. It names no agency: what is counted by topic, type or state goes through `publishable`.
+
+Steps, waits, clocks, partners and submissions are the programme's own work and tell of no agency, however few they are.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -54,6 +57,14 @@ async def counts(db: Database, _: Mapping[str, str]) -> PageAnswer:
     )
 
 
+async def steps(db: Database, _: Mapping[str, str]) -> PageAnswer:
+    """How many requests stand at each step, as JSON: for those who ask every second."""
+    counted = await store.counts_by_step(db)
+    return json_answer(
+        {"requests": sum(counted.values()), "steps": {step.value: count for step, count in counted.items()}}
+    )
+
+
 def _table(published: Published) -> dict[str, object]:
     return {"rows": dict(published.rows), "others": published.rest}
 
@@ -90,8 +101,9 @@ async def programme_page(db: Database, _: Mapping[str, str]) -> PageAnswer:
         <section aria-labelledby="types"><h2 id="types">Agency types</h2>{_counts("Type", seen.agency_types)}</section>
         <section aria-labelledby="states"><h2 id="states">States</h2>{_counts("State", seen.states)}</section>
         </div>
-        <p class="note">Counts under {THRESHOLD} are not shown, nor are those from which they could be worked out: the
-        rows left out are summed up as one. A request may name several topics.</p>
+        <p class="note">In these three tables counts under {THRESHOLD} are not shown, nor are those from which they
+        could be worked out: the rows left out are summed up as one. A request may name several topics. The other tables
+        count the programme's own work and name no agency.</p>
         <div class="columns">
         <section aria-labelledby="partners"><h2 id="partners">Partners</h2>{_partners(seen)}</section>
         <section aria-labelledby="submissions"><h2 id="submissions">Submissions</h2>{_submissions(seen)}</section>
