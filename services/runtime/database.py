@@ -100,6 +100,10 @@ _UNREACHABLE: Final = (
     asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
     asyncpg.exceptions.InvalidAuthorizationSpecificationError,
     asyncpg.exceptions.InvalidCatalogNameError,
+    # The database lets nobody in for now.
+    asyncpg.exceptions.ObjectNotInPrerequisiteStateError,
+    # What asyncpg raises where the server ended the session between two statements (MagicStack/asyncpg issue 784).
+    asyncpg.InternalClientError,
 )
 _CONTENDED: Final = (
     Contention,
@@ -110,6 +114,15 @@ _CONTENDED: Final = (
     asyncpg.exceptions.ExclusionViolationError,
 )
 
+
+_NO_SERVER: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""What connecting and closing may raise."""
 
 _VAIN: Final = (
     asyncpg.exceptions.InvalidAuthorizationSpecificationError,
@@ -142,7 +155,7 @@ async def connect(url: str) -> Connection:
     """One connection with the session settings of a service. Raises UnusableDatabase."""
     try:
         connection = await asyncpg.connect(url, server_settings=_SESSION, timeout=10)
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except _NO_SERVER as error:
         raise UnusableDatabase(f"PostgreSQL at {address(url)} cannot be used: {_reason(error)}") from None
     return cast(Connection, connection)
 
@@ -195,7 +208,7 @@ class Pool:
                 version = await self._server_version()
             except _VAIN as error:
                 raise UnusableDatabase(f"PostgreSQL at {address(self.url)} cannot be used: {_reason(error)}") from None
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except _NO_SERVER as error:
                 await self.close()
                 say(f"waiting for PostgreSQL at {address(self.url)}: {_reason(error)}")
                 await wait(delay)
@@ -245,5 +258,5 @@ class Pool:
             try:
                 async with asyncio.timeout(0.5):
                     await pool.close()
-            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except _NO_SERVER:
                 pool.terminate()

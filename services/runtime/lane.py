@@ -5,26 +5,24 @@ hold the same keys in every topic, and share a lane.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Final, NamedTuple
 
-from services.runtime.database import Pool
-from services.runtime.failpoints import Reach
 from services.runtime.handling import Handling, Taken
 from services.runtime.health import Halted, Health
 from services.runtime.inbox import Claim, Slot
 from services.runtime.kafka import Consumer, IllegalStateError, KafkaError, Message, TopicPartition
 from services.runtime.logguard import LogGuard
 from services.runtime.logs import describe, logger
-from services.runtime.metrics import Metrics
 from services.runtime.records import Record
 from services.runtime.settings import Settings
-from services.runtime.transactions import Committed, Slice, Transactions
+from services.runtime.transactions import Rest, Slice, Transactions
 
 _LONGEST_READ_SECONDS: Final = 5.0
 _READ_MILLISECONDS: Final = 200
+_LONGEST_END_SECONDS: Final = 0.4
 _TAKEN_IN_A_ROW: Final = 100
 
 log = logger("pump")
@@ -41,13 +39,10 @@ class Lane:
         name: str,
         settings: Settings,
         handling: Handling,
-        pool: Pool,
-        metrics: Metrics,
-        health: Health,
+        transactions: Transactions,
         guard: LogGuard,
-        rest: Callable[[float], Awaitable[None]],
-        committed: Committed,
-        reach: Reach,
+        health: Health,
+        rest: Rest,
     ) -> None:
         self.name = name
         self.claims: dict[Slot, Claim] = {}
@@ -56,11 +51,10 @@ class Lane:
         self.moved = monotonic()
         self._settings = settings
         self._handling = handling
-        self._transactions = Transactions(pool, handling, metrics, health, self._wait, committed, reach)
+        self._transactions = transactions
         self._guard = guard
         self._health = health
         self._rest = rest
-        """Waits so many seconds; raises where the worker is to stop."""
         self._partitions: dict[TopicPartition, Slot] = {}
         self._reached: dict[Slot, int] = {}
         """How far has been read of each partition, which may be further than its position."""
@@ -74,12 +68,13 @@ class Lane:
         self._reached = {slot: claim.next_offset for slot, claim in self.claims.items()}
         self.moved = monotonic()
 
+        self.newest.clear()
+        self._doubted.clear()
+
     async def take_away(self) -> None:
         """Lets the slice in hand come to its end; from then on it has no partitions."""
         async with self._working:
-            self._partitions, self.claims, self._reached = {}, {}, {}
-            self.newest.clear()
-            self._doubted.clear()
+            self.give({}, {})
 
     def offsets(self) -> dict[TopicPartition, int]:
         """Where handling goes on in each partition."""
@@ -94,6 +89,9 @@ class Lane:
         try:
             while self.claims:
                 self._health.beat(self.name)
+                if not self._guard.sure:
+                    await self._wait(0.1)
+                    continue
                 try:
                     upcoming, ahead = ahead, None
                     read = await (upcoming or self._read(consumer))
@@ -117,6 +115,8 @@ class Lane:
         finally:
             self._health.beats.pop(self.name, None)
             if ahead is not None:
+                # A `getmany` that is cancelled counts as under way for ever (aiokafka's fetch_context).
+                await asyncio.wait([ahead], timeout=_LONGEST_END_SECONDS)
                 ahead.cancel()
                 await asyncio.gather(ahead, return_exceptions=True)
 
@@ -182,7 +182,7 @@ class Lane:
 
     async def _handle(self, read: "_Read") -> set[Slot]:
         """Runs the slice; returns the partitions that have a newer owner. Raises Halted."""
-        lost = await self._transactions.run(read.batch, self.claims)
+        lost = await self._transactions.run(read.batch, self.claims, self._wait)
         for slot, (_, end) in read.batch.spans.items():
             if slot not in lost:
                 self.claims[slot] = Claim(end, self.claims[slot].epoch)

@@ -10,6 +10,17 @@ from services.runtime.topiclogs import TopicLog
 
 DATABASE_WENT_BACK: Final = "database_went_back"
 _PAST_END_SECONDS: Final = 5.0
+_SURE_SECONDS: Final = 3.0
+
+
+def went_back(topic: str, number: int, position: int, handled: int) -> Halted:
+    """Says that a position lies before what this service has handled."""
+    return Halted(
+        DATABASE_WENT_BACK,
+        f"{topic}-{number} has been handled up to {handled}, but the database's position is {position}: it is older "
+        "than facts that were published from it, and would decide anew what others have acted on. Restore its latest "
+        "state.",
+    )
 
 
 class LogGuard:
@@ -17,11 +28,17 @@ class LogGuard:
 
     def __init__(self) -> None:
         self._followed: Mapping[str, TopicLog] = {}
+        self._recognised = monotonic()
         self._past_end: dict[TopicPartition, float] = {}
 
     def follow(self, followed: Mapping[str, TopicLog]) -> None:
         """From now on positions are taken for places in these logs, by topic."""
         self._followed = followed
+
+    @property
+    def sure(self) -> bool:
+        """Whether the logs were recognised a short while ago: from others nothing is to be handled."""
+        return monotonic() - self._recognised < _SURE_SECONDS
 
     def check_same(self, found: Mapping[str, TopicLog]) -> None:
         """Raises Halted where a topic's log is not the one that is followed, or has more partitions."""
@@ -39,6 +56,7 @@ class LogGuard:
                     f"{topic} has {log.partitions} partitions and had {followed.partitions} when it was first read: "
                     "keys have moved, so that events of one key may be read out of order. Decide by hand how to go on.",
                 )
+        self._recognised = monotonic()
 
     def check_start(self, partition: TopicPartition, position: int, start: int) -> None:
         """Raises Halted where a position lies before the log's start."""
@@ -53,12 +71,7 @@ class LogGuard:
     def check_not_older(self, partition: TopicPartition, position: int, committed: int) -> None:
         """Raises Halted where a position lies before an offset that was committed to Kafka only after it."""
         if position < committed:
-            raise Halted(
-                DATABASE_WENT_BACK,
-                f"Kafka was told that {partition.topic}-{partition.partition} is handled up to {committed}, but the "
-                f"database's position is {position}: it is older than facts that were published from it, and would "
-                "decide anew what others have acted on. Restore its latest state.",
-            )
+            raise went_back(partition.topic, partition.partition, position, committed)
 
     def within_end(self, partition: TopicPartition, position: int, end: int) -> bool:
         """Whether a position lies within the log. A new leader may not know the log's end yet: it is asked again.

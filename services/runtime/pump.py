@@ -24,16 +24,18 @@ from services.runtime.logguard import DATABASE_WENT_BACK, LogGuard
 from services.runtime.logs import describe, logger
 from services.runtime.metrics import Metrics
 from services.runtime.settings import Settings
-from services.runtime.supervision import DRAIN_SECONDS, Stopping, Supervised, task
+from services.runtime.supervision import Supervised, task
 from services.runtime.topiclogs import TopicLog, topic_logs
-from services.runtime.transactions import Committed
+from services.runtime.transactions import Committed, Transactions
 
 _HINT_EVERY_SECONDS: Final = 1.0
 _LONGEST_HINT_SECONDS: Final = 2.0
 _RECOGNISE_EVERY_SECONDS: Final = 1.0
 _TURN_SECONDS: Final = 0.1
-_LONGEST_SLICE_SECONDS: Final = 0.8 * DRAIN_SECONDS
+_LONGEST_SLICE_SECONDS: Final = 0.8
 """How long a slice in hand may take when the group is left; then it is rolled back, and is the next owner's."""
+_LONGEST_END_SECONDS: Final = 0.5
+_LONGEST_LEAVE_SECONDS: Final = 2.4
 
 log = logger("pump")
 
@@ -61,10 +63,9 @@ class Pump(Supervised):
         self._reach = armed(settings.failpoints)
         self._topics = {settings.topic(reads.topic.name): reads.topic.name for reads in handling.service.reads}
         self._guard = LogGuard()
+        transactions = Transactions(pool, handling, metrics, health, committed, self._reach)
         self._lanes = [
-            Lane(
-                f"lane {nth}", settings, handling, pool, metrics, health, self._guard, self.rest, committed, self._reach
-            )
+            Lane(f"lane {nth}", settings, handling, transactions, self._guard, health, self.rest)
             for nth in range(settings.lanes)
         ]
         self._running: set[asyncio.Task[int]] = set()
@@ -78,10 +79,9 @@ class Pump(Supervised):
         self._metrics.at_scrape.append(self.observe)
 
     async def on_stop(self) -> None:
-        """Lets the slice in hand come to its end, then leaves the group, so that others go on at once."""
-        await super().on_stop()
-        with suppress(Halted, Stopping):
-            await self._leave()
+        """Gives the task the time to let slices in hand come to their end and to leave the group."""
+        self.wake()
+        await self._wait_for_futures(timeout=_LONGEST_LEAVE_SECONDS)
 
     @task
     async def _run(self) -> None:
@@ -137,10 +137,20 @@ class Pump(Supervised):
             self._health.beat("pump")
             self._health.kafka_away(why)
 
-        self._consumer = await kafka.started(
+        consumer = self._consumer = await kafka.started(
             lambda: kafka.consumer(self._settings, self._handling.service.name), self._settings, beat_and_say, self.rest
         )
-        self._consumer.subscribe(list(self._topics), listener=Rebalance(self._assigned, self._revoked))
+
+        # A consumer that is stopped may still hear of an assignment, which is none any more.
+        def assigned(partitions: set[TopicPartition]) -> None:
+            if consumer is self._consumer:
+                self._assigned(partitions)
+
+        async def revoked() -> None:
+            if consumer is self._consumer:
+                await self._revoked()
+
+        consumer.subscribe(list(self._topics), listener=Rebalance(assigned, revoked))
         self._health.kafka_here()
 
     async def _leave(self) -> None:
@@ -150,6 +160,8 @@ class Pump(Supervised):
         try:
             await self._end_lanes()
         finally:
+            for lane in self._lanes:
+                lane.give({}, {})
             consumer, self._consumer = self._consumer, None
             if consumer is not None:
                 await kafka.stopped(consumer)
@@ -166,6 +178,8 @@ class Pump(Supervised):
     async def _end_lanes(self) -> None:
         """Ends what reads for an assignment that is over. Raises what had ended it before."""
         running, self._running = self._running, set()
+        if running:
+            await asyncio.wait(running, timeout=_LONGEST_END_SECONDS)
         for lane in running:
             lane.cancel()
         for ended in await asyncio.gather(*running, return_exceptions=True):
@@ -188,7 +202,8 @@ class Pump(Supervised):
         committed = {} if self._handling.service.rebuildable else await kafka.committed(consumer, partitions)
         try:
             async with self._pool.transaction() as db:
-                self._guard.follow(await inbox.follow(db, logs))
+                followed = await inbox.follow(db, logs)
+                self._guard.follow(followed)
                 self._guard.check_same(logs)
                 claims = await inbox.claim(
                     db, self._worker, {self._slot(partition): starts[partition] for partition in partitions}
@@ -206,6 +221,7 @@ class Pump(Supervised):
         ends = await consumer.end_offsets(partitions)
         if set(partitions) != self._unclaimed:
             return
+        self._guard.follow(followed)
         for partition in partitions:
             position = claims[self._slot(partition)].next_offset
             self._guard.check_start(partition, position, starts[partition])
@@ -213,8 +229,8 @@ class Pump(Supervised):
                 return
             try:
                 consumer.seek(partition, position)
-            except IllegalStateError:
-                return
+            except (IllegalStateError, AssertionError):
+                return  # aiokafka has taken it away meanwhile
         self._unclaimed = set()
         for nth, lane in enumerate(self._lanes):
             lane.give({one: self._slot(one) for one in partitions if one.partition % len(self._lanes) == nth}, claims)

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Mapping
 from typing import Annotated, Final, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.topics import TOPICS
@@ -13,6 +13,13 @@ from services.runtime.failpoints import checked
 
 LONGEST_IN_LOG_DAYS: Final = 10 + max(topic.retention_days or 0 for topic in TOPICS if not topic.sequenced)
 """For how long Kafka may hold a message without a sequence: it deletes whole segments, of up to a week each."""
+
+
+def _enough(connections: int, info: ValidationInfo) -> int:
+    needed = info.data.get("lanes", 1) + 2
+    if connections < needed:
+        raise ValueError(f"{needed - 2} lanes need at least {needed}")
+    return connections
 
 
 class BadSetting(Exception):
@@ -36,8 +43,8 @@ class Settings(BaseSettings):
     """Most events in one transaction."""
     lanes: Annotated[int, Field(ge=1, le=8)] = 2
     """Into how many parts a worker divides its partitions: one decides while PostgreSQL works for another."""
-    pool_connections: Annotated[int, Field(ge=3, le=100)] = 6
-    """Most connections to the database."""
+    pool_connections: Annotated[int, Field(ge=3, le=100), AfterValidator(_enough)] = 8
+    """Most connections to the database: one for each lane, and some for the relay, the rounds and the pages."""
     lease_seconds: Annotated[float, Field(gt=0.2, le=300)] = 3.0
     """How long a relay leads without renewing."""
     session_timeout_ms: Annotated[int, Field(ge=1000, le=300_000)] = 10_000

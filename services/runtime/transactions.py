@@ -11,8 +11,9 @@ from services.runtime import inbox, parking
 from services.runtime.database import Failure, Pool, meaning
 from services.runtime.failpoints import Reach, unarmed
 from services.runtime.handling import Handled, Handling, Taken
-from services.runtime.health import Health
+from services.runtime.health import Halted, Health
 from services.runtime.inbox import Claim, Slot, Tally
+from services.runtime.logguard import went_back
 from services.runtime.logs import describe, logger
 from services.runtime.metrics import Metrics
 
@@ -60,6 +61,10 @@ Committed = Callable[[frozenset[str], bool], None]
 """Called after each commit with the topics that were read, and whether anything is to be published."""
 
 
+Rest = Callable[[float], Awaitable[None]]
+"""Waits so many seconds; raises where the worker is to stop, which leaves the slice to the next owner."""
+
+
 class _NothingToDo(Exception):
     """The slice is not to be handled: these partitions have a newer owner, or its commit had reached the server."""
 
@@ -77,7 +82,6 @@ class Transactions:
         handling: Handling,
         metrics: Metrics,
         health: Health,
-        rest: Callable[[float], Awaitable[None]],
         committed: Committed,
         reach: Reach = unarmed,
     ) -> None:
@@ -87,40 +91,46 @@ class Transactions:
         self._health = health
         self._committed = committed
         self._reach = reach
-        self._rest = rest
-        """Waits so many seconds; raises where the worker is to stop, which leaves the slice to the next owner."""
         self.parked_in_a_row = 0
         """Events refused since the last one that was handled; those that only wait behind them do not count."""
 
-    async def run(self, batch: Slice, claims: Mapping[Slot, Claim]) -> set[Slot]:
-        """Commits the slice; returns the partitions that have a newer owner, whose records are dropped."""
+    async def run(self, batch: Slice, claims: Mapping[Slot, Claim], rest: Rest) -> set[Slot]:
+        """Commits the slice; returns the partitions that have a newer owner, whose records are dropped.
+
+        Raises Halted where the database is older than what was committed to it, and what `rest` raises.
+        """
         lost: set[Slot] = set()
         refuse: str | None = None
-        tries = 0
+        tries = contended = 0
         while batch.spans:
             try:
                 await self._try(batch, claims, refuse, tries)
                 fenced: set[Slot] = set()
             except _NothingToDo as found:
                 fenced = found.lost
+            except Halted:
+                raise
             except Exception as error:
                 tries += 1
                 cause = meaning(error)
                 alone = len(batch.taken) == 1
                 if cause is Failure.UNREACHABLE:
                     self._health.database_away(describe(error))
-                    await self._wait("unreachable", error, tries)
-                elif cause is Failure.CONTENDED and tries < (_REFUSE_AFTER if alone else _SPLIT_AFTER):
-                    await self._wait("contended", error, tries)
+                    # What failed before the server went away may have failed for that.
+                    refuse, contended = None, 0
+                    await self._wait("unreachable", error, tries, rest)
+                elif cause is Failure.CONTENDED and contended < (_REFUSE_AFTER if alone else _SPLIT_AFTER):
+                    contended += 1
+                    await self._wait("contended", error, tries, rest)
                 elif not alone:
                     first, second = batch.halves()
-                    lost |= await self.run(first, claims)
-                    return lost | await self.run(second.without(lost), claims)
+                    lost |= await self.run(first, claims, rest)
+                    return lost | await self.run(second.without(lost), claims, rest)
                 elif refuse is None:
                     refuse = f"loading or saving: {describe(error)}"
                 else:
                     self._health.obstacles["parking"] = f"an event can neither be handled nor parked: {describe(error)}"
-                    await self._wait("defect", error, tries)
+                    await self._wait("defect", error, tries, rest)
                 continue
             self._health.database_here()
             self._health.obstacles.pop("parking", None)
@@ -130,10 +140,10 @@ class Transactions:
             batch = batch.without(fenced)
         return lost
 
-    async def _wait(self, cause: str, error: Exception, tries: int) -> None:
+    async def _wait(self, cause: str, error: Exception, tries: int, rest: Rest) -> None:
         self._metrics.retries.labels(cause).inc()
         log.warning("transaction tried again", cause=cause, error=describe(error), tries=tries)
-        await self._rest(min(2.0, 0.02 * 2 ** min(tries, 8)) * random.uniform(0.5, 1.0))  # noqa: S311
+        await rest(min(2.0, 0.02 * 2 ** min(tries, 8)) * random.uniform(0.5, 1.0))  # noqa: S311
 
     async def _try(self, batch: Slice, claims: Mapping[Slot, Claim], refuse: str | None, tries: int) -> None:
         """One transaction. Raises _NothingToDo, which rolls it back, where a fence did not hold or all is committed."""
@@ -155,6 +165,8 @@ class Transactions:
                 elif tries and position.next_offset == end:
                     # The commit that seemed to fail had reached the server.
                     committed.add(slot)
+                elif position.next_offset < start and not self._handling.service.rebuildable:
+                    raise went_back(*slot, position.next_offset, start)
                 elif position.next_offset != start:
                     lost.add(slot)
             if lost or committed:

@@ -161,6 +161,20 @@ async def test_a_database_older_than_what_was_published_from_it_is_not_worked_wi
     assert await halted.stop() == 0
 
 
+async def test_a_database_that_is_set_back_under_a_running_worker_is_not_worked_with(own: Stage) -> None:
+    worker = await own.start().ready()
+    await own.say(*_events(own, 1, 6))
+    await own.settle()
+    await own.fetch(
+        "UPDATE runtime.consumer_position SET next_offset = next_offset - 3, applied = applied - 3 "
+        """WHERE topic = 'requests' AND "partition" = 0"""
+    )
+    await own.say(*_events(own, 6, 7))
+    await _halted(worker, "database_went_back")
+    assert await own.counted("k") == "1 2 3 4 5"
+    assert await worker.stop() == 0
+
+
 async def _committed_to_kafka(own: Stage, offset: int) -> None:
     async with _administrator(own) as administrator:
 

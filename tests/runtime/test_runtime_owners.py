@@ -5,10 +5,11 @@ from functools import partial
 
 import asyncpg
 import msgpack
+import pytest
 
 from services.runtime.recordbatch import encoded
 from tests.driving import Worker, publish, read_log, until
-from tests.runtime.cutting import cutting
+from tests.runtime.cutting import cutting, ending
 from tests.runtime.stage import Stage
 
 KEYS = 60
@@ -76,6 +77,18 @@ async def test_a_commit_whose_answer_is_lost_is_not_done_again(own: Stage) -> No
         assert way.cut > 5
         assert await worker.stop() == 0
     await _all_counted(own, 20)
+
+
+@pytest.mark.parametrize("every", [23, 31])
+async def test_a_session_that_the_server_ends_behind_its_answer_is_no_reason_to_park(own: Stage, every: int) -> None:
+    async with ending(own.database) as way:
+        worker = await own.start(counting_database=way.url, batch_events=1).ready()
+        way.every = every
+        await _traffic(own, 1, 2)
+        await own.settle()
+        assert way.cut > 10
+        assert await worker.stop() == 0
+    await _all_counted(own, 1)
 
 
 async def test_a_fact_that_is_committed_late_is_published_although_later_ones_are_gone(own: Stage) -> None:

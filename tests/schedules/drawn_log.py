@@ -163,5 +163,9 @@ def _append(scenario: Scenario, one: Said) -> None:
     if one.kind == SPOILS:
         body["said"] = f"{one.token}\x00"
     value = b"no JSON" if one.kind == UNREADABLE else json.dumps(body).encode()
-    records.append(Record(one.topic, number, len(records), one.key.encode(), value, envelope.headers(), _TIME))
+    records.append(
+        Record(
+            one.topic, number, len(records), one.key.encode(), value, envelope.headers(), int(_TIME.timestamp() * 1000)
+        )
+    )
     scenario.said.append(one)

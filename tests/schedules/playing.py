@@ -129,7 +129,7 @@ class Schedule:
     def _decide(self, known: counting.Counts, event: Event[Any]) -> tuple[counting.Counts, Sequence[FactBody]]:
         if self._mended:
             sound = {name: event.body[name] for name in ("n", "announce")}
-            return counting.decide(known, replace(event, body=sound))
+            return counting.decide(known, event._replace(body=sound))
         return counting.decide(known, event)
 
     async def _check_owner(self, author: str) -> None:

@@ -205,7 +205,7 @@ class Reader:
         self._author = author
         self._claiming = Lines(around.interleaving, actor, "")
         arena, lines = around.arena, Lines(around.interleaving, actor, author)
-        self._transactions = Transactions(lines, around.handling, arena.metrics, arena.health, self._rest, committed)
+        self._transactions = Transactions(lines, around.handling, arena.metrics, arena.health, committed)
 
     async def work(self) -> None:
         """Runs until it is killed."""
@@ -219,7 +219,7 @@ class Reader:
                 claims = await self._claim(mine)
             elif (batch := self._slice(claims)) is None:
                 await self._actor.rests("reads on")
-            elif await self._transactions.run(batch, claims):
+            elif await self._transactions.run(batch, claims, self._rest):
                 self._around.interleaving.say(f"{self._actor.name} is fenced")
                 claims = {}
             else:
