@@ -29,8 +29,8 @@ check: $(READY) ## ruff, basedpyright, import contracts, generated files
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/fieldbridge schemas check
 
-tests: $(READY) ## all tests, on real servers that the run starts itself
-	$(BIN)/python -m pytest
+tests: $(READY) ## all tests, in two processes, on real servers that the run starts itself
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 compose-test: $(READY) ## the container stack for real, where there are containers
 	$(BIN)/python -m deploy.compose_test

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -23,15 +25,30 @@ settings.load_profile("untimed")
 OpenDatabase = Callable[[str], Awaitable[Connection]]
 
 
+_SERVERS = "FIELDBRIDGE_TEST_SERVERS"
+"""The folder of the servers of this run, which its processes share."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before any process of the run starts a server."""
+    if not hasattr(config, "workerinput"):
+        os.environ[_SERVERS] = tempfile.mkdtemp(prefix="fieldbridge-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """When all processes of the run have ended."""
+    if not hasattr(config, "workerinput"):
+        folder = Path(os.environ.pop(_SERVERS))
+        servers.stop(folder, say=lambda _: None)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
-def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Addresses]:
+def addresses() -> servers.Addresses:
     """Real servers: those that settings point at, else a pair that is started for this run and stopped at its end."""
     if (kafka := os.environ.get("FIELDBRIDGE_KAFKA")) and (admin := os.environ.get("FIELDBRIDGE_POSTGRES")):
-        yield servers.Addresses(kafka, admin)
-        return
-    folder: Path = tmp_path_factory.mktemp("servers")
-    yield servers.start(folder, say=lambda _: None, durable=False)
-    servers.stop(folder, say=lambda _: None)
+        return servers.Addresses(kafka, admin)
+    return servers.start(Path(os.environ[_SERVERS]), say=lambda _: None, durable=False)
 
 
 @pytest.fixture(scope="session")
