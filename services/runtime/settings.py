@@ -41,8 +41,11 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8100
     batch_events: Annotated[int, Field(ge=1, le=20_000)] = 1000
     """Most events in one transaction."""
-    lanes: Annotated[int, Field(ge=1, le=8)] = 2
-    """Into how many parts a worker divides its partitions: one decides while PostgreSQL works for another."""
+    lanes: Annotated[int, Field(ge=1, le=8)] = 1
+    """Into how many parts a worker divides its partitions: one decides while PostgreSQL works for another.
+
+    More than one is for a worker that has a processor to itself: each lane has transactions of its own.
+    """
     pool_connections: Annotated[int, Field(ge=3, le=100), AfterValidator(_enough)] = 8
     """Most connections to the database: one for each lane, and some for the relay, the rounds and the pages."""
     lease_seconds: Annotated[float, Field(gt=0.2, le=300)] = 3.0

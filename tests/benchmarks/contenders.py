@@ -179,5 +179,6 @@ def _environment(contender: Contender, course: Course, began: Path) -> dict[str,
         "FIELDBRIDGE_TALLYING_DATABASE": course.database,
         "FIELDBRIDGE_TOPIC_PREFIX": course.prefix,
         "FIELDBRIDGE_BATCH_EVENTS": str(contender.batch),
+        "FIELDBRIDGE_LANES": "2",  # its process has a core to itself here
         "FIELDBRIDGE_PORT": str(ports.choose()),
     }
