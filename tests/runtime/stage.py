@@ -129,7 +129,8 @@ def stage(addresses: servers.Addresses, folder: Path, database: str = "") -> Ite
     ]
     prefix = f"{run}-"
     asyncio.run(create_topics(addresses.kafka, prefix + "matches"))
-    usual = {"kafka": addresses.kafka, "counting_database": database or url, "topic_prefix": prefix}
+    # Two lanes: what holds for several holds for one.
+    usual = {"kafka": addresses.kafka, "counting_database": database or url, "topic_prefix": prefix, "lanes": 2}
     workers = Workers(folder, usual)
     try:
         yield Stage(addresses.kafka, url, prefix, workers)
