@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from deploy.local import ports
 from schemas.envelope import Envelope
+from services.runtime.rawrecords import read_tolerantly
 
 TREE: Final = Path(__file__).resolve().parent.parent
 PATIENCE_SECONDS: Final = 60.0
@@ -255,6 +256,7 @@ async def _publish_odd(kafka: str, one: Message) -> None:
 
 async def read_log(kafka: str, *topics: str) -> list[ConsumerRecord[bytes, bytes]]:
     """Every record of the topics as they stand now, in the order of each partition's log."""
+    read_tolerantly()
     consumer = AIOKafkaConsumer(bootstrap_servers=kafka, enable_auto_commit=False, auto_offset_reset="earliest")
     await consumer.start()
     try:

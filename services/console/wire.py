@@ -23,6 +23,7 @@ from schemas.topics import DEAD_SUFFIX, SUBMISSIONS, TOPICS
 from services.console.contract import BODIES
 from services.console.surroundings import Stack
 from services.console.trouble import Trouble
+from services.runtime.rawrecords import read_tolerantly
 
 __all__ = ["KafkaError"]
 
@@ -113,6 +114,7 @@ async def follower(stack: Stack, topics: Iterable[str], *, from_start: bool = Fa
     """Reads all partitions of these topics, without a group, from their end or from their start. Raises Trouble."""
     names = {stack.topic(topic): topic for topic in topics}
     await _require(stack, names.values())
+    read_tolerantly()
     client = AIOKafkaConsumer(
         *names,
         bootstrap_servers=stack.kafka,

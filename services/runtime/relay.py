@@ -17,7 +17,7 @@ from services.runtime.kafka import KafkaError, Producer
 from services.runtime.logs import describe, logger
 from services.runtime.metrics import Metrics
 from services.runtime.outbox import unsealed
-from services.runtime.settings import Settings
+from services.runtime.settings import LONGEST_LEASE_SECONDS, Settings
 from services.runtime.supervision import Stopping, Supervised, task
 
 _POLL_SECONDS: Final = 0.5
@@ -31,9 +31,10 @@ INSERT INTO runtime.lease AS known (name, epoch, holder, expires_at)
 VALUES ('relay', 1, $1, clock_timestamp() + make_interval(secs => $2))
 ON CONFLICT (name) DO UPDATE
 SET epoch = known.epoch + 1, holder = excluded.holder, expires_at = excluded.expires_at
-WHERE known.expires_at < clock_timestamp()
+WHERE known.expires_at < clock_timestamp() OR known.expires_at > clock_timestamp() + make_interval(secs => $3)
 RETURNING epoch
 """
+"""A lease that ends later than any can was taken before the database's clock was set back: nobody waits for its end."""
 _NEXT: Final = """
 WITH fence AS (
     UPDATE runtime.lease SET expires_at = clock_timestamp() + make_interval(secs => $2)
@@ -160,7 +161,7 @@ class Relay(Supervised):
             return False
         self._asked = monotonic()
         async with self._pool.connection() as db:
-            self._epoch = await db.fetchval(_LEAD, self._worker, self._settings.lease_seconds)
+            self._epoch = await db.fetchval(_LEAD, self._worker, self._settings.lease_seconds, LONGEST_LEASE_SECONDS)
         self._health.database_here()
         if self._epoch is None:
             return False

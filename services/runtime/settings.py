@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from schemas.topics import TOPICS
 from services.runtime.failpoints import checked
 
+LONGEST_LEASE_SECONDS: Final = 300.0
 LONGEST_IN_LOG_DAYS: Final = 10 + max(topic.retention_days or 0 for topic in TOPICS if not topic.sequenced)
 """For how long Kafka may hold a message without a sequence: it deletes whole segments, of up to a week each."""
 
@@ -48,7 +49,7 @@ class Settings(BaseSettings):
     """
     pool_connections: Annotated[int, Field(ge=3, le=100), AfterValidator(_enough)] = 8
     """Most connections to the database: one for each lane, and some for the relay, the rounds and the pages."""
-    lease_seconds: Annotated[float, Field(gt=0.2, le=300)] = 3.0
+    lease_seconds: Annotated[float, Field(gt=0.2, le=LONGEST_LEASE_SECONDS)] = 3.0
     """How long a relay leads without renewing."""
     session_timeout_ms: Annotated[int, Field(ge=1000, le=300_000)] = 10_000
     """After how long without a heartbeat Kafka gives a worker's partitions to others."""

@@ -39,10 +39,27 @@ def runtime(quick: Quick = False, rounds: Rounds = 3) -> None:
     _report(lambda: race.measure(race.Plan.quick() if quick else race.Plan.full(rounds)))
 
 
+_RATES: Final = ",".join(map(str, through.RATES))
+_BACKLOGS: Final = ",".join(map(str, through.BACKLOGS))
+Numbers = Annotated[str, typer.Option(help="Numbers, separated by commas; none to leave this part out.")]
+
+
 @app.command("path")
-def path(quick: Quick = False) -> None:
+def path(
+    quick: Quick = False,
+    rates: Numbers = _RATES,
+    backlogs: Numbers = _BACKLOGS,
+) -> None:
     """Through all four services: waits at 100 requests/s and more, where the time goes, and backlogs."""
-    _report(lambda: through.measure(through.Plan.quick() if quick else through.Plan.full()))
+    plan = through.Plan.quick() if quick else through.Plan.full(_numbers(rates), _numbers(backlogs))
+    _report(lambda: through.measure(plan))
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",") if number.strip()]
+    except ValueError:
+        raise typer.BadParameter(f"these are no whole numbers, separated by commas: {text}") from None
 
 
 @app.command("rebuild")
@@ -96,7 +113,7 @@ def history_(
 def all_(quick: Quick = False) -> None:
     """Every benchmark in turn: more than an hour, or a few minutes with --quick."""
     runtime(quick)
-    path(quick)
+    path(quick=quick)
     rebuild_(quick)
     import_(rounds=1 if quick else 3)
     footprint_(quick)

@@ -16,6 +16,7 @@ from tests.benchmarks.step_times import CONFIRMED, RECEIPT, STEPS, Told
 from tests.benchmarks.whole_stack import Site, ask, fall_silent, nothing, populate, site, world
 
 RATES: Final = (100, 150, 200, 250, 300)
+BACKLOGS: Final = (20_000, 40_000)
 _WARM_REQUESTS: Final = 200
 _WARM_RATE: Final = 50.0
 _OFF_PACE: Final = 1.02
@@ -33,8 +34,8 @@ class Plan:
     backlogs: Sequence[int]
 
     @classmethod
-    def full(cls) -> "Plan":
-        return cls(60.0, RATES, (20_000, 40_000))
+    def full(cls, rates: Sequence[int] = RATES, backlogs: Sequence[int] = BACKLOGS) -> "Plan":
+        return cls(60.0, rates, backlogs)
 
     @classmethod
     def quick(cls) -> "Plan":
@@ -103,7 +104,10 @@ def measure(plan: Plan) -> Report:
         "steps": {step.name: _figures(step_times.seconds(step, straight)) for step in STEPS},
         "backlogs": [asdict(one) for one in drained],
     }
-    sheets = [_rates(plan, flows), _steps(plan, straight), _backlogs(drained)]
+    sheets = [
+        *([_rates(plan, flows), _steps(plan, straight)] if flows else []),
+        *([_backlogs(drained)] if drained else []),
+    ]
     return Report("path", {"seconds at each rate": plan.seconds}, sheets, figures, on, versions())
 
 

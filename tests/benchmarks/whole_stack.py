@@ -107,15 +107,18 @@ async def ask(stack: Stack, known: list[Agency], run: str, requests: int, rate: 
 
 
 async def fall_silent(simulation: Simulation, seconds: float, patience: float = 3.0) -> None:
-    """Waits until nothing new has been heard for a while and every submission is answered. Raises TooSlow.
+    """Waits until nothing new is heard for a while, all submissions are answered and all requests rest. Raises TooSlow.
 
-    Counts are compared, because asking every request whether it rests takes time from what is measured.
+    Counts are compared first, because asking every request whether it rests takes time from what is measured. A round
+    over a large backlog may say nothing for longer than the patience.
     """
     deadline = monotonic() + seconds
     before, since = _heard(simulation), monotonic()
-    while monotonic() - since < patience or simulation.tally.awaiting_receipt:
+    while monotonic() - since < patience or simulation.tally.awaiting_receipt or not simulation.world.rests():
         if monotonic() > deadline:
-            raise TooSlow(f"{len(simulation.tally.awaiting_receipt)} submissions have no answer after {seconds:.0f} s")
+            steps = ", ".join(f"{count} {step}" for step, count in simulation.world.steps().items() if count)
+            unanswered = len(simulation.tally.awaiting_receipt)
+            raise TooSlow(f"{unanswered} submissions have no answer after {seconds:.0f} s; the requests: {steps}")
         await asyncio.sleep(_POLL_SECONDS)
         now = _heard(simulation)
         if now != before:

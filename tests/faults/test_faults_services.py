@@ -38,7 +38,7 @@ async def test_facts_on_their_way_when_kafka_dies_and_then_their_service_dies_st
             await flow.reach(nth / 6)
             await ground.execute(
                 service,
-                "UPDATE runtime.lease SET holder = 'nobody', epoch = epoch + 1, expires_at = now() + interval '1 hour'",
+                "UPDATE runtime.lease SET holder = 'nobody', epoch = epoch + 1, expires_at = now() + interval '4 min'",
             )
             await ground.until(service, "SELECT EXISTS (SELECT FROM runtime.outbox)")
         async with ground.no_kafka():

@@ -124,6 +124,18 @@ async def test_a_leader_that_lost_its_lease_deletes_nothing(own: Stage) -> None:
     assert await own.totals("k0") == [1, 2]
 
 
+async def test_a_lease_that_a_clock_set_back_has_left_behind_holds_nobody_up(own: Stage) -> None:
+    worker = await own.start().ready()
+    await _traffic(own, 1, 2)
+    await own.settle()
+    assert await worker.stop() == 0
+    await own.fetch("UPDATE runtime.lease SET holder = 'nobody', expires_at = clock_timestamp() + interval '1 hour'")
+    await own.start().ready()
+    await _traffic(own, 2, 3)
+    await own.settle()
+    await _all_counted(own, 2)
+
+
 async def _follows(worker: Worker) -> bool:
     return await worker.metric("fieldbridge_relay_leader") == 0
 

@@ -85,7 +85,7 @@ async def _without_database(field: Field, service: str) -> AsyncGenerator[None]:
 @asynccontextmanager
 async def _without_relay(field: Field, service: str) -> AsyncGenerator[None]:
     """Somebody who does nothing holds the lease."""
-    take = "UPDATE runtime.lease SET holder = 'nobody', epoch = epoch + 1, expires_at = now() + interval '1 hour'"
+    take = "UPDATE runtime.lease SET holder = 'nobody', epoch = epoch + 1, expires_at = now() + interval '4 minutes'"
     await field.ground.execute(service, take)
     try:
         yield

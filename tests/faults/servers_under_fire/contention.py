@@ -44,7 +44,7 @@ CREATE CONSTRAINT TRIGGER struck_late AFTER UPDATE ON runtime.stream_out
 _SLOWING: Final = """
 CREATE SCHEMA disturbance;
 CREATE SEQUENCE disturbance.calls;
-CREATE FUNCTION disturbance.dawdle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+CREATE FUNCTION disturbance.dawdle() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
     PERFORM pg_sleep(CASE WHEN nextval('disturbance.calls') % 8 = 3 THEN 20 ELSE 0.3 END);
     RETURN NULL;
 END $$;
@@ -150,12 +150,14 @@ async def _contention(field: Field) -> None:
 
 @asynccontextmanager
 async def _disturbed(ground: Ground, service: str, script: str) -> AsyncGenerator[None]:
-    async with _connected(ground.stack.database(service)) as owner:
-        await owner.execute(script)
+    async with _administrator_in(ground, service) as other:
+        # It locks several tables, perhaps in another order than the service, whose transaction the server ends then.
+        await other.execute("SET deadlock_timeout = '60s'")
+        await other.execute(script)
         try:
             yield
         finally:
-            await owner.execute(_CALM)
+            await other.execute(_CALM)
 
 
 async def _deadlocks(connection: asyncpg.Connection) -> int:
