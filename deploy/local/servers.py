@@ -228,10 +228,14 @@ class _Beginning:
         for _ in range(_TRIES):
             port = self._port()
             processes.renew_log(self._server.log)
-            self._begun = psutil.Process(self._server.launch(port))
-            if _await_answer(self._server, self._begun, port):
-                return Record(self._server.address(port), self._begun.pid)
-            processes.kill(self._begun)
+            pid = self._server.launch(port)
+            try:
+                self._begun = psutil.Process(pid)
+                if _await_answer(self._server, self._begun, port):
+                    return Record(self._server.address(port), pid)
+                processes.kill(self._begun)
+            except psutil.NoSuchProcess:
+                self._begun = None  # it ended before anybody looked at it; its log says why
             log = processes.log_tail(self._server.log)
             if not (_lost_the_port(log) and not self._fixed) and not self._server.repair():
                 break
