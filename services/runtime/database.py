@@ -182,11 +182,16 @@ class _Session(asyncpg.Connection):
 
 
 class Pool:
-    """Connections to one service's database, few and counted."""
+    """Connections to one service's database, few and counted.
 
-    def __init__(self, url: str, most: int) -> None:
+    `repeatable`: what the service commits can be made anew, so that no commit has to wait for the disk. Should the
+    server die, the last commits are lost, but all of each and none before another that is kept.
+    """
+
+    def __init__(self, url: str, most: int, *, repeatable: bool = False) -> None:
         self.url = url
         self._most = most
+        self._session = _SESSION | ({"synchronous_commit": "off"} if repeatable else {})
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._barred = ""
 
@@ -200,7 +205,7 @@ class Pool:
                     min_size=1,
                     max_size=self._most,
                     connection_class=_Session,
-                    server_settings=_SESSION,
+                    server_settings=self._session,
                     timeout=10,
                     command_timeout=_LONGEST_ANSWER_SECONDS,
                     max_inactive_connection_lifetime=120,

@@ -1,4 +1,6 @@
-"""Some of a worker's partitions, read and handled one slice after another; the next is read while the last commits.
+"""Some of a worker's partitions, read and handled one slice after another.
+
+While much waits, the next slice is read as the last commits. While little does, what comes meanwhile is waited for.
 
 Lanes of a worker go on side by side, so that one decides while PostgreSQL works for the other. Partitions of one number
 hold the same keys in every topic, and share a lane.
@@ -24,6 +26,8 @@ _LONGEST_READ_SECONDS: Final = 5.0
 _READ_MILLISECONDS: Final = 200
 _LONGEST_END_SECONDS: Final = 0.4
 _TAKEN_IN_A_ROW: Final = 100
+_FULL_SHARE: Final = 0.25
+_LONGEST_PAUSE_SECONDS: Final = 0.05
 
 log = logger("pump")
 
@@ -106,11 +110,17 @@ class Lane:
                     continue
                 if read is None:
                     continue
+                began = monotonic()
+                full = len(read.batch.taken) >= _FULL_SHARE * self._settings.batch_events
                 async with self._working:
                     if read.claims is self.claims:
-                        ahead = asyncio.create_task(self._read(consumer))
+                        if full:
+                            ahead = asyncio.create_task(self._read(consumer))
                         if lost := await self._handle(read):
                             return len(lost)
+                if not full:
+                    # A slice costs about as much as the pause after it: under load, slices grow rather than follow on.
+                    await asyncio.sleep(min(_LONGEST_PAUSE_SECONDS, monotonic() - began))
             return 0
         finally:
             self._health.beats.pop(self.name, None)

@@ -76,7 +76,7 @@ class Host(Supervised):
         self._parts: list[Supervised] = []
         self.health = Health()
         self.metrics = Metrics(service.name)
-        self.pool = Pool(settings.database, settings.pool_connections)
+        self.pool = Pool(settings.database, settings.pool_connections, repeatable=service.rebuildable)
         self.handling = Handling(service, armed(settings.failpoints))
         self.end_worker: Callable[[], None] = lambda: None
         self.unusable: Exception | None = None

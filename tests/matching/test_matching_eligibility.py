@@ -171,7 +171,7 @@ def test_each_expert_is_ruled_out_by_the_first_rule_that_applies(seed: int) -> N
     assert asks.asked is not None
     listed = bench(experts, partners)
     found = standing(listed, asks, asks.asked, TODAY)
-    for row, total in enumerate(affinity(listed, asks.asked, found).tolist()):
+    for row, total in enumerate(affinity(asks.asked, found, listed.size).tolist()):
         reason = oracle(experts[row], partners, asks)
         assert found.reason[row] == (ELIGIBLE if reason is None else REASONS.index(reason))
         assert reason is not None or 0 <= total <= 1000
@@ -194,7 +194,7 @@ def fit(one: Expert, **given: Any) -> int:
     listed = bench([one], {PartnerId("IACP"): partner()})
     found = standing(listed, subject, subject.asked, TODAY)
     assert found.reason.tolist() == [ELIGIBLE]
-    return int(affinity(listed, subject.asked, found)[0])
+    return int(affinity(subject.asked, found, listed.size)[0])
 
 
 def test_the_best_expert_there_could_be_has_affinity_1000() -> None:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from schemas.vocabulary import ON_SITE_MODES, DeliveryMode, Level
-from services.matching.decisions.bench import SKILL_POINTS, UNKNOWN_SIZE, Bench, Real, Whole, size_of, skill_points
+from services.matching.decisions.bench import SKILL_POINTS, UNKNOWN_SIZE, Real, Whole, size_of
 from services.matching.decisions.eligibility import Standing
 from services.matching.decisions.pool import Agency, Asked, Terms
 from services.matching.decisions.roster import Profile
@@ -39,13 +39,13 @@ _PEER_POINTS: Final = np.array([PEER, 120, 60, 0, 0], np.int64)
 """By how many size bands the expert's agency is the smaller one."""
 
 
-def affinity(bench: Bench, asked: Asked, standing: Standing) -> Whole:
-    """How well each expert of the bench fits. Only what is said of eligible experts means anything."""
+def affinity(asked: Asked, standing: Standing, size: Whole) -> Whole:
+    """How well each expert of the standing fits, whose agencies are of these sizes: for eligible experts only."""
     terms = asked.terms
-    subject = SUBJECT * skill_points(bench, terms) // (SKILL_POINTS[Level.LEAD] * len(terms.topics))
+    subject = SUBJECT * standing.skill // (SKILL_POINTS[Level.LEAD] * len(terms.topics))
     mode = MODE // (standing.mode.clip(min=0) + 1)
     days = DAYS * standing.free_days // max(standing.open_days, 1)
-    return subject + _peer(bench, asked.agency) + mode + _nearness(terms, standing) + days
+    return subject + _peer(size, asked.agency) + mode + _nearness(terms, standing) + days
 
 
 def reasons(profile: Profile, asked: Asked, standing: Standing, nth: int) -> tuple[str, ...]:
@@ -60,12 +60,12 @@ def reasons(profile: Profile, asked: Asked, standing: Standing, nth: int) -> tup
     )
 
 
-def _peer(bench: Bench, agency: Agency) -> Whole:
-    size = size_of(agency.sworn_band)
-    if size == UNKNOWN_SIZE:
-        return np.full(len(bench), PEER // 2, np.int64)
-    points = _PEER_POINTS[np.maximum(size - bench.size, 0).clip(max=len(_PEER_POINTS) - 1)]
-    return np.where(bench.size == UNKNOWN_SIZE, PEER // 2, points)
+def _peer(size: Whole, agency: Agency) -> Whole:
+    wanted = size_of(agency.sworn_band)
+    if wanted == UNKNOWN_SIZE:
+        return np.full(size.size, PEER // 2, np.int64)
+    points = _PEER_POINTS[np.maximum(wanted - size, 0).clip(max=len(_PEER_POINTS) - 1)]
+    return np.where(size == UNKNOWN_SIZE, PEER // 2, points)
 
 
 def _nearness(terms: Terms, standing: Standing) -> Whole:

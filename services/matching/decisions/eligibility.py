@@ -33,6 +33,7 @@ class Reason(StrEnum):
 
 
 REASONS: Final = tuple(Reason)
+_INDEX: Final = {reason: nth for nth, reason in enumerate(REASONS)}
 ELIGIBLE: Final = -1
 NO_MODE: Final = -1
 
@@ -43,6 +44,8 @@ class Standing:
 
     reason: Whole
     """Index into REASONS of what rules the expert out first, or ELIGIBLE."""
+    skill: Whole
+    """Points of skill summed over the topics asked for."""
     mode: Whole
     """Index into the request's delivery modes of the first the expert can serve, or NO_MODE."""
     distance_km: Real
@@ -55,18 +58,24 @@ class Standing:
     def of(self, rows: Whole) -> "Standing":
         """The same of these rows only."""
         return Standing(
-            self.reason[rows], self.mode[rows], self.distance_km[rows], self.free_days[rows], self.open_days
+            self.reason[rows],
+            self.skill[rows],
+            self.mode[rows],
+            self.distance_km[rows],
+            self.free_days[rows],
+            self.open_days,
         )
 
 
 def standing(bench: Bench, request: Request, asked: Asked, today: date) -> Standing:
     """How every expert stands towards the request. An agency of unknown type or place is nobody's hindrance."""
     agency, terms = asked.agency, asked.terms
+    skill = skill_points(bench, terms)
     distance = _distance_km(bench, agency)
     mode, offered = _first_mode(bench, terms, distance)
     open_days, free_days = _days(bench, terms, today)
     ruled_out = {
-        Reason.NO_EXPERT_FOR_TOPIC: skill_points(bench, terms) == 0,
+        Reason.NO_EXPERT_FOR_TOPIC: skill == 0,
         Reason.AGENCY_TYPE: ~_serves(bench, agency),
         Reason.DELIVERY_MODE: ~offered,
         Reason.PARTNER_NOT_SELECTED: _not_selected(bench, terms),
@@ -75,8 +84,15 @@ def standing(bench: Bench, request: Request, asked: Asked, today: date) -> Stand
         Reason.TOO_FAR: mode == NO_MODE,
         Reason.UNAVAILABLE: free_days == 0,
     }
-    reason = np.select(list(ruled_out.values()), [REASONS.index(one) for one in ruled_out], ELIGIBLE)
-    return Standing(reason.astype(np.int64), mode, distance, free_days, open_days)
+    return Standing(first_reason(bench, ruled_out), skill, mode, distance, free_days, open_days)
+
+
+def first_reason(bench: Bench, ruled_out: dict[Reason, Flags]) -> Whole:
+    """Index into REASONS of the first that rules each expert out, or ELIGIBLE; whom each rules out comes in order."""
+    reason = np.full(len(bench), ELIGIBLE, np.int64)
+    for one, flags in reversed(ruled_out.items()):
+        reason[flags] = _INDEX[one]
+    return reason
 
 
 def _none(bench: Bench) -> Flags:

@@ -12,7 +12,7 @@ from services.matching.decisions.affinity import affinity, reasons
 from services.matching.decisions.assignment import NOBODY, RECENCY_WEIGHT, Pairs, Seats, assign
 from services.matching.decisions.bench import Bench, Whole, bench
 from services.matching.decisions.conflicts import conflict_with
-from services.matching.decisions.eligibility import ELIGIBLE, REASONS, Reason, Standing, standing
+from services.matching.decisions.eligibility import ELIGIBLE, REASONS, Reason, Standing, first_reason, standing
 from services.matching.decisions.explain import SAYS, Shortfall, shortfalls, would_help
 from services.matching.decisions.pool import (
     Asked,
@@ -159,7 +159,8 @@ class _Candidacy:
 def _match(listed: Bench, waiting: Sequence[Request], load: Load, now: datetime) -> Iterator[Proposed | NotFound]:
     """An expert for each waiting request, or why there is none. Who is due first goes first."""
     seats = _seats(listed, load, now)
-    candidacies = [_candidacy(listed, seats, one, one.asked, now.date()) for one in waiting if one.asked is not None]
+    full = _full(listed, seats)
+    candidacies = [_candidacy(listed, full, one, one.asked, now.date()) for one in waiting if one.asked is not None]
     candidacies.sort(key=lambda one: (one.asked.due, one.request.request_id))
     chosen = assign(len(candidacies), _pairs(candidacies), seats)
     for one, row in zip(candidacies, chosen.tolist(), strict=True):
@@ -190,17 +191,23 @@ def _free(partner: Partner | None, load: Load) -> int:
     return max(0, partner.award.capacity - load.partners.get(partner.partner_id, 0))
 
 
-def _candidacy(listed: Bench, seats: Seats, request: Request, asked: Asked, today: date) -> _Candidacy:
-    stands = standing(listed, request, asked, today)
-    full = {
+def _full(listed: Bench, seats: Seats) -> Whole:
+    """Index into REASONS of the limit that each expert has reached, or ELIGIBLE."""
+    reached = {
         Reason.AT_CAPACITY: seats.load >= seats.limit,
         Reason.PARTNER_AT_CAPACITY: seats.partner_free[seats.partner] == 0,
     }
-    barred = [stands.reason != ELIGIBLE, *full.values()]
-    reason = np.select(barred, [stands.reason, *(REASONS.index(one) for one in full)], ELIGIBLE)
-    rows = np.flatnonzero(reason == ELIGIBLE)
-    ruled_out = np.bincount(reason[reason != ELIGIBLE], minlength=len(REASONS))
-    return _Candidacy(request, asked, rows, stands.of(rows), affinity(listed, asked, stands)[rows], ruled_out)
+    return first_reason(listed, reached)
+
+
+def _candidacy(listed: Bench, full: Whole, request: Request, asked: Asked, today: date) -> _Candidacy:
+    stands = standing(listed, request, asked, today)
+    reason = np.where(stands.reason == ELIGIBLE, full, stands.reason)
+    eligible = reason == ELIGIBLE
+    rows = np.flatnonzero(eligible)
+    ruled_out = np.bincount(reason[~eligible], minlength=len(REASONS))
+    theirs = stands.of(rows)
+    return _Candidacy(request, asked, rows, theirs, affinity(asked, theirs, listed.size[rows]), ruled_out)
 
 
 def _pairs(candidacies: Sequence[_Candidacy]) -> Pairs:
