@@ -2,9 +2,10 @@
 
 import random
 import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Final, NoReturn
@@ -17,7 +18,7 @@ from tests.faults.broken.proving import prove
 from tests.faults.campaign import SESSION_TIMEOUT_SECONDS, Plan, Turn, carry_out
 from tests.faults.outcome import Outcome
 from tests.faults.plain_faust.comparing import compare
-from tests.faults.report import Conditions, write, write_comparisons, write_proofs
+from tests.faults.report import Conditions, runs_of, write, write_comparisons, write_proofs
 from tests.faults.scenario import Scenario
 from tests.faults.scenarios import ALL
 from tests.faults.scenarios.storm import storm
@@ -42,6 +43,8 @@ def main(
     wear: Annotated[int, typer.Option(help="After how many requests a stack is replaced by a fresh one.")] = 12_000,
     report: Annotated[Path, typer.Option(help="Where the report goes; the same as JSON beside it.")] = FOLDER
     / "report.md",
+    part: Annotated[str, typer.Option(help="Only every Nth run from the Kth on, as K/N.")] = "1/1",
+    processes: Annotated[int, typer.Option(help="Campaigns that run beside each other, a part each.", min=1)] = 1,
     broken: Annotated[bool, typer.Option("--broken", help="Break three promises, and see each found.")] = False,
     plain_faust: Annotated[bool, typer.Option("--plain-faust", help="A plain Faust sink under F1 to F3.")] = False,
 ) -> None:
@@ -60,18 +63,53 @@ def main(
     known = [*ALL, *([storm(minutes, ALL)] if minutes else [])]
     chosen = _chosen(known, only)
     numbers = range(first_seed, first_seed + seeds)
-    turns = [turn for nth, seed in enumerate(numbers) for turn in _turns(chosen, seed, nth)]
-    plan = Plan(turns, requests_per_scenario, rate, wear, LAY)
-    conditions = Conditions(requests_per_scenario, rate, numbers, SESSION_TIMEOUT_SECONDS)
+    first, step = _part(part)
+    turns = [turn for nth, seed in enumerate(numbers) for turn in _turns(chosen, seed, nth)][first - 1 :: step]
+    conditions = Conditions(requests_per_scenario, rate, numbers, SESSION_TIMEOUT_SECONDS, processes)
     began = monotonic()
-    with tempfile.TemporaryDirectory(prefix="fieldbridge-faults-") as folder, _Shown(len(turns)) as shown:
-        try:
-            carry_out(plan, Path(folder), shown.tell)
-        finally:
-            write(shown.outcomes, chosen, conditions, report, monotonic() - began)
-            err.print(f"The report is in {report}.")
-    if any(outcome.findings for outcome in shown.outcomes):
+    outcomes: list[Outcome] = []
+
+    def note(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        write(outcomes, chosen, conditions, report, monotonic() - began)
+
+    try:
+        if processes > 1:
+            _side_by_side(processes, report, note)
+        else:
+            plan = Plan(turns, requests_per_scenario, rate, wear, LAY)
+            with tempfile.TemporaryDirectory(prefix="fieldbridge-faults-") as folder, _Shown(len(turns), note) as shown:
+                carry_out(plan, Path(folder), shown.tell)
+    finally:
+        err.print(f"The report is in {report}.")
+    if any(outcome.findings for outcome in outcomes):
         raise typer.Exit(1)
+
+
+def _part(part: str) -> tuple[int, int]:
+    first, _, step = part.partition("/")
+    if not (first.isdecimal() and step.isdecimal() and 1 <= int(first) <= int(step)):
+        raise typer.BadParameter(f"{part!r} is no part: 1/2 and 2/2 are the halves of a campaign")
+    return int(first), int(step)
+
+
+def _side_by_side(processes: int, report: Path, note: Callable[[Outcome], None]) -> None:
+    """Runs the same command in several processes, a part of the runs each, and takes note of what came of them all."""
+    reports = [report.with_name(f"{report.stem}-{nth}{report.suffix}") for nth in range(1, processes + 1)]
+    parts: list[subprocess.Popen[bytes]] = []
+    for nth, path in enumerate(reports, 1):
+        path.with_suffix(".json").unlink(missing_ok=True)
+        own = ["--processes", "1", "--part", f"{nth}/{processes}", "--report", str(path)]
+        parts.append(subprocess.Popen([sys.executable, "-m", "tests.faults", *sys.argv[1:], *own]))
+    try:
+        for process in parts:
+            process.wait()
+    finally:
+        for process in parts:
+            process.terminate()
+            process.wait()
+        for outcome in (outcome for path in reports for outcome in runs_of(path)):
+            note(outcome)
 
 
 def _end(_: int, __: object) -> NoReturn:
@@ -106,8 +144,8 @@ def _turns(chosen: Sequence[Scenario], seed: int, nth: int) -> list[Turn]:
 class _Shown:
     """A line for each run that is over, and a bar for what is to come."""
 
-    def __init__(self, turns: int) -> None:
-        self.outcomes: list[Outcome] = []
+    def __init__(self, turns: int, note: Callable[[Outcome], None]) -> None:
+        self._note = note
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=err
         )
@@ -119,7 +157,7 @@ class _Shown:
         if outcome is None:
             self._bar.update(self._task, description=name)
             return
-        self.outcomes.append(outcome)
+        self._note(outcome)
         recovery = f", recovered in {max(outcome.recoveries):.1f} s" if outcome.recoveries else ""
         verdict = f"{len(outcome.findings)} findings" if outcome.findings else "holds"
         self._bar.console.print(

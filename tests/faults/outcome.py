@@ -1,5 +1,6 @@
 """What came of one scenario with one seed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +49,7 @@ class Outcome:
             "requests": self.requests,
             "acknowledged": self.acknowledged,
             **{kind.value.replace(" ", "_"): self.count(kind) for kind in Kind},
-            "findings": [finding.text for finding in self.findings],
+            "findings": [{"kind": finding.kind, "text": finding.text} for finding in self.findings],
             "recovery_seconds": self.recoveries,
             "halted": self.halted,
             "alert": self.alert,
@@ -58,3 +59,22 @@ class Outcome:
             "resources": self.resources,
             "again": self.again,
         }
+
+    @classmethod
+    def of_json(cls, told: Mapping[str, Any]) -> "Outcome":
+        """The same as it was told to programs."""
+        return cls(
+            fault=told["fault"],
+            scenario=told["scenario"],
+            seed=told["seed"],
+            requests=told["requests"],
+            acknowledged=told["acknowledged"],
+            findings=tuple(Finding(Kind(one["kind"]), one["text"]) for one in told["findings"]),
+            recoveries=tuple(told["recovery_seconds"]),
+            halted=told["halted"],
+            alert=told["alert"],
+            said=tuple(told["said"]),
+            seconds=told["seconds"],
+            judging_seconds=told["judging_seconds"],
+            resources=told["resources"],
+        )

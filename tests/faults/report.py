@@ -34,6 +34,8 @@ class Conditions:
     rate: float
     seeds: range
     session_timeout_seconds: float
+    processes: int
+    """Campaigns that ran beside each other on this machine."""
 
 
 def write(
@@ -47,6 +49,12 @@ def write(
     path.with_suffix(".json").write_text(json.dumps(told | runs, indent=1) + "\n")
     lines = [*_lines(outcomes, scenarios, conditions, machine, seconds), *_beside(path)]
     path.write_text("\n".join(lines) + "\n")
+
+
+def runs_of(path: Path) -> list[Outcome]:
+    """The runs that a report tells of, by the JSON beside it; none where no run has ended."""
+    told = path.with_suffix(".json")
+    return [Outcome.of_json(one) for one in json.loads(told.read_text())["runs"]] if told.exists() else []
 
 
 def write_comparisons(comparisons: Sequence[Comparison], path: Path) -> None:
@@ -75,6 +83,7 @@ def _as_json(conditions: Conditions) -> dict[str, Any]:
         "rate": conditions.rate,
         "seeds": [conditions.seeds.start, conditions.seeds.stop - 1],
         "session_timeout_seconds": conditions.session_timeout_seconds,
+        "processes": conditions.processes,
     }
 
 
@@ -99,7 +108,8 @@ def _lines(
     yield ""
     yield (
         f"{totals['runs']} runs in {seconds / 60:.0f} min, seeds {conditions.seeds.start} to "
-        f"{conditions.seeds.stop - 1}, {totals['requests']:,} requests at {conditions.rate:g} a second, "
+        f"{conditions.seeds.stop - 1}, {totals['requests']:,} requests at {conditions.rate:g} a second"
+        f"{f' in each of {conditions.processes} processes' if conditions.processes > 1 else ''}, "
         f"{totals['acknowledged']:,} acknowledged submissions; session timeout "
         f"{conditions.session_timeout_seconds:g} s. **{totals['lost']} lost, {totals['doubled']} doubled, "
         f"{totals['out_of_order']} out of order, {totals['other']} other findings.**"
@@ -184,7 +194,6 @@ def _machine() -> dict[str, str]:
         "machine": f"{os.cpu_count()} cores of {_processor()}, {psutil.virtual_memory().total / 2**30:.0f} GB, "
         f"{platform.system()} {platform.release()}",
         "versions": f"Python {platform.python_version()}, Apache Kafka {kafka.VERSION}, {packages}",
-        "load before": ", ".join(f"{load:.1f}" for load in psutil.getloadavg()),
     }
 
 

@@ -1,8 +1,12 @@
 """Findings are sorted by what they mean, and recovery is told from what moves."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.faults.findings import Finding, Kind, tally
+from tests.faults.outcome import Outcome
+from tests.faults.report import Conditions, runs_of, write
 
 SENTENCES = {
     "each submission has one receipt: /outside s1 has no receipt and is not parked": Kind.LOST,
@@ -36,3 +40,15 @@ def test_findings_are_counted_by_kind() -> None:
     counts = tally(Finding.of(sentence) for sentence in SENTENCES)
     assert counts.total() == len(SENTENCES)
     assert counts[Kind.OTHER] == 1
+
+
+def test_parts_of_a_campaign_are_put_together_from_their_reports(tmp_path: Path) -> None:
+    found = Finding(Kind.OTHER, "a sentence that would come under another kind: 2 requests do not come to rest")
+    outcome = Outcome(
+        "F4", "relay-killed", 7, 900, 4_500, (found,), (6.5, 1.25), "halted", "RelayStalled pending", ("killed",), 9.5,
+        0.5, {"intake": 3},
+    )  # fmt: skip
+    part = tmp_path / "report-1.md"
+    write([outcome], [], Conditions(500, 100.0, range(7, 8), 6.0, 2), part, 9.5)
+    assert runs_of(part) == [outcome]
+    assert runs_of(tmp_path / "report-2.md") == []

@@ -59,4 +59,6 @@ def _findings(tree: Path, scenario: str, seed: int, requests: int, rate: float) 
     command += ["--requests-per-scenario", str(requests), "--rate", str(rate), "--report", str(report)]
     subprocess.run(command, cwd=tree, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
     told: dict[str, Any] = json.loads(report.with_suffix(".json").read_text())
-    return [text for run in told["runs"] for text in run["findings"] if not text.startswith(_NOT_CARRIED_OUT)]
+    return [
+        one["text"] for run in told["runs"] for one in run["findings"] if not one["text"].startswith(_NOT_CARRIED_OUT)
+    ]
