@@ -83,7 +83,8 @@ class Worker:
 
         async def is_ready() -> bool:
             assert self.running, f"it ended with {self.process.returncode}:\n{self.said()[-3000:]}"
-            return (await self.get("/readyz"))[0] == 200
+            status, text = await self.get("/readyz")
+            return status == 200 and json.loads(text)["pid"] == self.pid
 
         await until(is_ready, f"the worker is ready; its log ends:\n{self.said()[-2000:]}", seconds)
         return self

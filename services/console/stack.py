@@ -308,8 +308,11 @@ def _readiness(process: Process) -> tuple[bool, tuple[str, ...]]:
     try:
         said: dict[str, Any] = json.loads(text)
         reasons: list[object] = said["reasons"]
+        answers = said["pid"] == process.pid
     except (ValueError, KeyError, TypeError):
-        reasons = []
+        return False, (f"what answers at {process.url} is no service",)
+    if not answers:
+        return False, (f"another process answers at {process.url}",)
     return status == 200, tuple(str(reason) for reason in reasons)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any, Final, cast
@@ -59,8 +60,15 @@ class Pages:
         return _answer({"alive": not stalled, "stalled": stalled}, ok=not stalled)
 
     async def _readyz(self, _: web.Request) -> web.Response:
+        """Who answers is said too: where stacks share a machine, a port may be another's service by now."""
         reasons = self._health.not_ready()
-        return _answer({"ready": not reasons, "service": self._service.name, "reasons": reasons}, ok=not reasons)
+        said: dict[str, object] = {
+            "ready": not reasons,
+            "service": self._service.name,
+            "pid": os.getpid(),
+            "reasons": reasons,
+        }
+        return _answer(said, ok=not reasons)
 
     async def _exposition(self, _: web.Request) -> web.Response:
         try:

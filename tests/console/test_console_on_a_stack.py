@@ -4,9 +4,12 @@ import asyncio
 import json
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import asyncpg
@@ -195,12 +198,48 @@ def test_what_cannot_be_handled_is_listed_shown_and_discarded(on_stack: Command,
     assert on_stack("check", "--json").returncode == 0
 
 
+class _OfAnotherStack(BaseHTTPRequestHandler):
+    """Answers as a service that is ready."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"ready": True, "service": "reporting", "pid": 1, "reasons": []}).encode())
+
+    def log_request(self, code: object = "-", size: object = "-") -> None:
+        return
+
+
+@contextmanager
+def silent() -> Generator[int]:
+    """The port of somebody who listens and says nothing."""
+    with socket.create_server((ports.LOOPBACK, 0)) as taken:
+        yield taken.getsockname()[1]
+
+
+@contextmanager
+def service_of_another_stack() -> Generator[int]:
+    """The port of a service that is ready, but is another stack's."""
+    with HTTPServer((ports.LOOPBACK, 0), _OfAnotherStack) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("taker", [silent, service_of_another_stack], ids=["silent", "service of another stack"])
 def test_a_service_that_was_paused_runs_again_though_its_port_is_taken(
-    stack: Stack, surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
+    stack: Stack,
+    surroundings: Surroundings,
+    monkeypatch: pytest.MonkeyPatch,
+    taker: Callable[[], AbstractContextManager[int]],
 ) -> None:
     said: list[str] = []
-    with socket.create_server((ports.LOOPBACK, 0)) as taken:
-        choose, first = ports.choose, [taken.getsockname()[1]]
+    with taker() as taken:
+        choose, first = ports.choose, [taken]
 
         def taken_first(*wanted: int | None) -> int:
             return first.pop() if first else choose(*wanted)

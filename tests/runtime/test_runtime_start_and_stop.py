@@ -163,5 +163,6 @@ def test_a_service_imports_no_library_that_belongs_to_another() -> None:
 
 
 async def test_pages_say_how_the_worker_is(worker: Worker) -> None:
-    assert json.loads((await worker.get("/readyz"))[1]) == {"ready": True, "service": "counting", "reasons": []}
+    ready = {"ready": True, "service": "counting", "pid": worker.pid, "reasons": []}
+    assert json.loads((await worker.get("/readyz"))[1]) == ready
     assert json.loads((await worker.get("/livez"))[1]) == {"alive": True, "stalled": []}
