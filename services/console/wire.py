@@ -89,7 +89,7 @@ class LogRecord:
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
     published: datetime | None = None
-    """When its producer sent it; None where it came from no log."""
+    """When the broker appended it; None where it came from no log."""
 
 
 @asynccontextmanager

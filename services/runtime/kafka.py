@@ -280,21 +280,23 @@ async def _await_leaders(admin: AIOKafkaAdminClient, names: list[str]) -> None:
 
 def _new_topics(topic: Topic, settings: Settings) -> list[NewTopic]:
     retention = -1 if topic.retention_days is None else topic.retention_days * 86_400_000
+    kept = {
+        "retention.ms": str(retention),
+        "cleanup.policy": "delete",
+        # By the broker's clock: a publisher whose clock is wrong would have what it says deleted before its time.
+        "message.timestamp.type": "LogAppendTime",
+    }
     return [
         NewTopic(
             name=settings.topic(topic.name),
             num_partitions=topic.partitions,
             replication_factor=settings.replication_factor,
-            topic_configs={"retention.ms": str(retention), "cleanup.policy": "delete"},
+            topic_configs=kept,
         ),
         NewTopic(
             name=settings.topic(topic.name + DEAD_SUFFIX),
             num_partitions=1,
             replication_factor=settings.replication_factor,
-            topic_configs={
-                "retention.ms": str(retention),
-                "cleanup.policy": "delete",
-                "max.message.bytes": str(_LARGEST_DEAD),
-            },
+            topic_configs=kept | {"max.message.bytes": str(_LARGEST_DEAD)},
         ),
     ]

@@ -382,6 +382,35 @@ def test_sessions_that_follow_on_one_another_are_no_finding(ground: Ground) -> N
     assert ground.findings() == []
 
 
+@pytest.mark.parametrize("gives_back", ["closed", "reported", "released"])
+@given(clocks=st.lists(st.integers(-26 * 3600, 26 * 3600), min_size=3, max_size=3))
+def test_a_clock_that_was_wrong_makes_no_plan_stand_longer_than_it_did(gives_back: str, clocks: list[int]) -> None:
+    """Time is given back an hour after it was taken, and taken by another an hour later, by Kafka's clock."""
+    ends = {
+        "closed": closed("R4", "completed"),
+        "reported": about("R4", "session.reported.v1", session_id="R4/s1.1"),
+        "released": released("R4", "E2"),
+    }
+    course = [
+        ("R4", planned("R4", [session("R4/s1.1", "E2", 7)])),
+        ("R4", ends[gives_back]),
+        ("R5", planned("R5", [session("R5/s1.1", "E2", 7)])),
+    ]
+    books = Books()
+    for hour, (clock, (request_id, (_, event_type, body))) in enumerate(zip(clocks, course, strict=True)):
+        moment = NOON + timedelta(hours=hour)
+        life = books.lives.setdefault(request_id, Life())
+        life.take(event_type, moment + timedelta(seconds=clock), body, moment)
+        if gives_back == "released" and hour == 1:
+            dropped = (
+                "R4",
+                "session.cancelled.v1",
+                {"request_id": "R4", "session_id": "R4/s1.1", "reason": "released"},
+            )
+            life.take(dropped[1], moment + timedelta(seconds=clock), dropped[2], moment)
+    assert not [one for one in audit(books, []).findings if "booked for" in one]
+
+
 @pytest.mark.parametrize(("planned_at", "twice"), [(NOON, True), (NOON + timedelta(hours=2), False)])
 def test_a_plan_that_is_over_counts_where_it_stood_at_the_same_time_as_another(
     ground: Ground, planned_at: datetime, twice: bool

@@ -151,7 +151,8 @@ class Course:
             alerts = await self._inject(scenario, field, folder)
             outcome = replace(outcome, said=tuple(field.said), alert=", ".join(alerts))
             if scenario.halts:
-                return await self._halted(_counted(outcome, flow.submitted, 0))
+                found = tuple(Finding.of(text) for text in field.found)
+                return await self._halted(replace(_counted(outcome, flow.submitted, 0), findings=found))
             if field.recovery is None:
                 field.ended()
             assert field.recovery is not None
@@ -196,7 +197,7 @@ class Course:
         ]
         if reasons:
             return replace(outcome, halted="; ".join(reasons))
-        return replace(outcome, findings=(Finding(Kind.OTHER, "no service has come to a hard stop"),))
+        return replace(outcome, findings=(*outcome.findings, Finding(Kind.OTHER, "no service has come to a hard stop")))
 
 
 def _not_carried_out(error: Exception) -> Finding:

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
+from time import time
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from deploy.local import ports
 from tests.driving import TREE, Worker, publish, until
@@ -166,3 +168,13 @@ async def test_pages_say_how_the_worker_is(worker: Worker) -> None:
     ready = {"ready": True, "service": "counting", "pid": worker.pid, "reasons": []}
     assert json.loads((await worker.get("/readyz"))[1]) == ready
     assert json.loads((await worker.get("/livez"))[1]) == {"alive": True, "stalled": []}
+
+
+async def test_topics_take_the_time_of_the_broker(own: Stage) -> None:
+    """Retention goes by it: what a publisher with a wrong clock says is kept as long as all else."""
+    await own.start().ready()
+    began = int(time() * 1000)
+    async with AIOKafkaProducer(bootstrap_servers=own.kafka) as producer:
+        for name in ("submissions", "requests", "requests.dead"):
+            told = await producer.send_and_wait(own.prefix + name, b"{}", timestamp_ms=0)
+            assert began - 1000 <= told.timestamp <= int(time() * 1000) + 1000

@@ -174,7 +174,7 @@ class Books:
 
     def _take_fact(self, record: wire.LogRecord, envelope: Envelope, body: Mapping[str, Any]) -> None:
         if record.topic == ROSTER.name:
-            self.roster.take(envelope.type, envelope.time, body)
+            self.roster.take(envelope.type, max(envelope.time, record.published or envelope.time), body)
             return
         life = self.lives.setdefault(envelope.subject, Life())
         if record.topic == REQUESTS.name and life.first is None:

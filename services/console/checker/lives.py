@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from schemas.vocabulary import Outcome
@@ -39,6 +39,8 @@ _ENDS_PLAN: Final = frozenset(
     }
 )
 """Facts of an engagement that give back what stands before them in its own topic, in order."""
+_UNKNOWN: Final = datetime.min.replace(tzinfo=UTC)
+"""Instead of the time of a decision that was made by a clock ahead of Kafka's: before anything it is held against."""
 _OVER: Final = frozenset({"declined", "referred_out", "withdrawn", "cancelled"})
 
 
@@ -125,7 +127,7 @@ class Life:
         if one.until is not None:
             yield one.until
         for moment, session_id in self.given_back:
-            if moment > one.since and session_id in (None, one.session.session_id):
+            if session_id == one.session.session_id or (session_id is None and moment > one.since):
                 yield moment
 
     def _give_back(self, time: datetime, session_id: str | None = None) -> None:
@@ -156,20 +158,26 @@ class Life:
         return "proposed" if self.match_step == "proposed" else "matched"
 
     def take(self, event_type: str, time: datetime, body: Mapping[str, Any], published: datetime | None = None) -> None:
-        """Takes in one fact of the topics requests, matches or engagements."""
-        known = time if published is None else max(time, published)
+        """Takes in one fact of the topics requests, matches or engagements.
+
+        A service's clock may have been wrong, Kafka's is one for all. So time is taken by when the later of both says,
+        and given back by when the earlier does: nothing is said to have been at once that may not have been.
+        """
+        published = time if published is None else published
+        known = max(time, published)
+        decided = time if time <= published else _UNKNOWN
         kind, _, _ = event_type.partition(".")
         if event_type in _GIVES_BACK:
-            self.given_back.append((time, body.get("session_id")))
+            self.given_back.append((decided, body.get("session_id")))
         elif event_type in _ENDS_PLAN:
-            self._give_back(time, body.get("session_id"))
+            self._give_back(decided, body.get("session_id"))
         match kind:
             case "match":
-                self._take_match(event_type, time, body)
+                self._take_match(event_type, min(time, published), body)
             case "engagement" | "follow_up":
                 self._take_engagement(event_type, time, known, body)
             case "session":
-                self._take_session(event_type, time, known, body)
+                self._take_session(event_type, time, known, decided, body)
             case "request":
                 self._take_request(event_type, body)
             case _:
@@ -227,7 +235,9 @@ class Life:
             case _:
                 self.follow_up = True
 
-    def _take_session(self, event_type: str, time: datetime, known: datetime, body: Mapping[str, Any]) -> None:
+    def _take_session(
+        self, event_type: str, time: datetime, known: datetime, decided: datetime, body: Mapping[str, Any]
+    ) -> None:
         match event_type:
             case "session.reported.v1":
                 self.reported.add(body["session_id"])
@@ -236,7 +246,7 @@ class Life:
             case _:
                 moved = _session(body["session"])
                 self.plan[moved.session_id] = moved
-                self._give_back(time, moved.session_id)
+                self._give_back(decided, moved.session_id)
                 self.taken.append(Taken(moved, time, known))
 
 

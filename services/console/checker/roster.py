@@ -27,6 +27,7 @@ class Conflict(NamedTuple):
     ori: str
     kind: str
     declared_at: datetime
+    """The later of what the fact says and when it was published: a clock may have been wrong."""
 
 
 @dataclass(slots=True)
@@ -45,8 +46,8 @@ class Roster:
     capacities: dict[str, int] = field(default_factory=dict[str, int])
     """Greatest capacity a partner was ever awarded."""
 
-    def take(self, event_type: str, time: datetime, body: Mapping[str, Any]) -> None:
-        """Takes in one fact."""
+    def take(self, event_type: str, known: datetime, body: Mapping[str, Any]) -> None:
+        """Takes in one fact that was decided and published at this time at the latest."""
         match event_type:
             case "partner.selected.v1":
                 partner_id = body["partner_id"]
@@ -55,7 +56,7 @@ class Roster:
                 self._take_profile(body["expert_id"], body["profile"])
             case "conflict.declared.v1":
                 who = body.get("expert_id") or body.get("partner_id") or ""
-                conflict = Conflict(body["conflict_id"], who, body["ori"], body["kind"], time)
+                conflict = Conflict(body["conflict_id"], who, body["ori"], body["kind"], known)
                 self.conflicts.setdefault(_county(conflict.ori), []).append(conflict)
             case "conflict.waived.v1":
                 self.waived.add(body["conflict_id"])

@@ -83,14 +83,19 @@ def told(heard: Field, readiness: Readiness, words: str, services: Iterable[str]
 async def halted(heard: Field, service: str, name: str) -> None:
     """Waits until a service says that it has come to this hard stop. That it does not is a finding."""
     deadline = monotonic() + _PATIENCE_SECONDS
-    process = heard.ground.stack.process(service)
-    while not any(reason.startswith(f"halted ({name})") for reason in await asyncio.to_thread(reasons, process)):
+    while not await says_halted(heard, service, name):
         if monotonic() > deadline:
-            now = ", ".join(reasons(process)) or "that it is ready"
+            now = ", ".join(reasons(heard.ground.stack.process(service))) or "that it is ready"
             heard.found.append(f"{service} did not come to the hard stop {name}, it says {now}")
             return
         await asyncio.sleep(_POLL_SECONDS)
     heard.note(f"{service} has halted: {name}")
+
+
+async def says_halted(heard: Field, service: str, name: str) -> bool:
+    """Whether a service says that it has come to this hard stop."""
+    process = heard.ground.stack.process(service)
+    return any(reason.startswith(f"halted ({name})") for reason in await asyncio.to_thread(reasons, process))
 
 
 async def recovers(heard: Field, what: str) -> None:
