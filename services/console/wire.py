@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol, cast
+from time import monotonic
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -27,7 +28,10 @@ from services.runtime.rawrecords import read_tolerantly
 
 __all__ = ["KafkaError"]
 
+_T = TypeVar("_T")
+
 _CONNECT_SECONDS: Final = 10.0
+_AGAIN_SECONDS: Final = 0.2
 _CLOSE_SECONDS: Final = 10.0
 _DELIVERY_MS: Final = 120_000
 """How long an unacknowledged record is sent again, also while brokers restart."""
@@ -126,7 +130,7 @@ async def follower(stack: Stack, topics: Iterable[str], *, from_start: bool = Fa
         max_partition_fetch_bytes=8 * 1024 * 1024,
     )
     async with _started(stack, client.start, client.stop):
-        made = Follower(cast(_Reader, client), names)
+        made = Follower(stack, cast(_Reader, client), names)
         await made.begin(from_start=from_start)
         yield made
 
@@ -134,24 +138,26 @@ async def follower(stack: Stack, topics: Iterable[str], *, from_start: bool = Fa
 class Follower:
     """A reader of whole topics."""
 
-    def __init__(self, client: _Reader, names: dict[str, str]) -> None:
+    def __init__(self, stack: Stack, client: _Reader, names: dict[str, str]) -> None:
+        self._stack = stack
         self._client = client
         self._names = names
         self.starts: dict[tuple[str, int], int] = {}
         """First offset there is of each partition, when the reading began."""
 
     async def begin(self, *, from_start: bool) -> None:
-        """Goes to where the reading begins."""
+        """Goes to where the reading begins. Raises Trouble."""
         partitions = list(self._client.assignment())
-        starts = await self._client.beginning_offsets(partitions)
-        ends = await self._client.end_offsets(partitions)
+        starts = await _answer(self._stack, lambda: self._client.beginning_offsets(partitions))
+        ends = await _answer(self._stack, lambda: self._client.end_offsets(partitions))
         for partition in partitions:
             self._client.seek(partition, (starts if from_start else ends)[partition])
         self.starts = {self._slot(partition): offset for partition, offset in starts.items()}
 
     async def ends(self) -> dict[tuple[str, int], int]:
-        """Where the log of each partition ends now."""
-        ends = await self._client.end_offsets(list(self._client.assignment()))
+        """Where the log of each partition ends now. Raises Trouble."""
+        partitions = list(self._client.assignment())
+        ends = await _answer(self._stack, lambda: self._client.end_offsets(partitions))
         return {self._slot(partition): offset for partition, offset in ends.items()}
 
     async def next(self, seconds: float) -> Iterator[LogRecord]:
@@ -195,7 +201,7 @@ async def topics_there(stack: Stack) -> set[str]:
     """The topics of the table and dead-letter topics that exist. Raises Trouble where Kafka does not answer."""
     client = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
     async with _started(stack, client.start, client.close):
-        present = set(await client.list_topics())
+        present = set(await _answer(stack, client.list_topics))
     names = (name for topic in TOPICS for name in (topic.name, topic.name + DEAD_SUFFIX))
     return {name for name in names if stack.topic(name) in present}
 
@@ -246,6 +252,25 @@ async def _require(stack: Stack, topics: Iterable[str]) -> None:
         )
 
 
+async def _answer(stack: Stack, question: Callable[[], Awaitable[_T]]) -> _T:
+    """Asks again while a broker that is asked is away: of several, another may answer. Raises Trouble."""
+    deadline = monotonic() + _CONNECT_SECONDS
+    while True:
+        try:
+            return await asyncio.wait_for(question(), timeout=_CONNECT_SECONDS)
+        except (KafkaError, OSError, TimeoutError) as error:
+            if monotonic() > deadline:
+                raise _silent(stack, error) from None
+        await asyncio.sleep(_AGAIN_SECONDS)
+
+
+def _silent(stack: Stack, error: Exception) -> Trouble:
+    return Trouble(
+        f"Kafka at {stack.kafka} does not answer ({type(error).__name__}): run `fieldbridge up`, or set "
+        "FIELDBRIDGE_KAFKA to a broker that runs."
+    )
+
+
 @asynccontextmanager
 async def _started(
     stack: Stack, start: Callable[[], Awaitable[None]], stop: Callable[[], Awaitable[None]]
@@ -254,10 +279,7 @@ async def _started(
         await asyncio.wait_for(start(), timeout=_CONNECT_SECONDS)
     except (KafkaError, OSError, TimeoutError) as error:
         await _end(stop)
-        raise Trouble(
-            f"Kafka at {stack.kafka} does not answer ({type(error).__name__}): run `fieldbridge up`, or set "
-            "FIELDBRIDGE_KAFKA to a broker that runs."
-        ) from None
+        raise _silent(stack, error) from None
     try:
         yield
     finally:

@@ -14,6 +14,8 @@ from typing import Any
 
 import asyncpg
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import NodeNotReadyError
 
 from deploy.local import ports, servers
 from schemas.topics import REQUESTS, SERVICES, SUBMISSIONS
@@ -21,6 +23,7 @@ from services.console import wire
 from services.console.registry import SAMPLE
 from services.console.stack import bring_up, fetch, pausing, take_down
 from services.console.surroundings import Stack, Surroundings, read_record
+from services.console.trouble import Trouble
 from tests.console.conftest import Command
 from tests.console.test_console_publishing import lines, withdrawal
 
@@ -196,6 +199,26 @@ def test_what_cannot_be_handled_is_listed_shown_and_discarded(on_stack: Command,
     assert json.loads(on_stack("parked", "list", "--json").stdout) == []
     assert "No such event" in on_stack("parked", "discard", "--key", "R-garbage").stderr
     assert on_stack("check", "--json").returncode == 0
+
+
+@pytest.mark.parametrize("failures", [2, 1_000], ids=["another broker answers", "none answers"])
+def test_a_broker_that_is_away_while_it_is_asked_is_asked_again(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    ask, away = AIOKafkaAdminClient.list_topics, iter(range(failures))
+
+    async def list_topics(self: AIOKafkaAdminClient) -> Any:
+        if next(away, None) is not None:
+            raise NodeNotReadyError("node 3")
+        return await ask(self)
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "list_topics", list_topics)
+    monkeypatch.setattr(wire, "_CONNECT_SECONDS", 2.0)
+    if failures < 10:
+        assert SUBMISSIONS.name in asyncio.run(wire.topics_there(stack))
+    else:
+        with pytest.raises(Trouble, match=f"Kafka at {stack.kafka} does not answer .NodeNotReadyError."):
+            asyncio.run(wire.topics_there(stack))
 
 
 class _OfAnotherStack(BaseHTTPRequestHandler):

@@ -13,7 +13,7 @@ MEGABYTE: Final = 1024 * 1024
 MOST_MEMORY: Final = 300 * MEGABYTE
 """Bytes resident of one process at rest."""
 MOST_DESCRIPTORS: Final = 100
-MOST_CONNECTIONS: Final = 6
+MOST_CONNECTIONS: Final = 8
 """The services' own limit on connections to PostgreSQL (`FIELDBRIDGE_POOL_CONNECTIONS`)."""
 _MORE_DESCRIPTORS: Final = 16
 
