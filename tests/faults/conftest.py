@@ -8,7 +8,7 @@ import pytest
 
 from deploy.local import servers
 from services.console.surroundings import Surroundings
-from tests.faults.ground import Ground, clear, lay, quiet
+from tests.faults.ground import Ground, clear, lay, quiet, start_servers
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FIELDBRIDGE_SESSION_TIMEOUT_MS", "6000")
         try:
-            servers.start(folder, say=quiet, durable=False)
+            start_servers(folder)
             yield folder
         finally:
             servers.stop(folder, say=quiet)

@@ -45,6 +45,14 @@ def quiet(_: str) -> None:
     """Whoever starts and stops things has nothing to say here."""
 
 
+def start_servers(folder: Path) -> servers.Addresses:
+    """Has a Kafka and a PostgreSQL running that may be killed.
+
+    Their ports are nobody's favourites: while one is dead, no other campaign or stack of this machine takes its port.
+    """
+    return servers.start(folder, say=quiet, kafka_port=0, postgres_port=0, durable=False)
+
+
 @dataclass(frozen=True)
 class Ground:
     """A running stack, its folder and the folder of its servers."""

@@ -16,7 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from deploy.local import servers
 from schemas.topics import SERVICES
 from services.console.surroundings import Surroundings
-from tests.faults.ground import Ground, Population, clear, lay, quiet
+from tests.faults.ground import Ground, Population, clear, lay, quiet, start_servers
 
 MANY: Final = Population(agencies=3000, experts=280)
 """Enough for some thousands of requests."""
@@ -25,7 +25,7 @@ MANY: Final = Population(agencies=3000, experts=280)
 @contextmanager
 def serving(folder: Path) -> Generator[Path]:
     """A Kafka and a PostgreSQL that may be killed, whatever the settings say; the folder they live in."""
-    servers.start(folder, say=quiet, durable=False)
+    start_servers(folder)
     try:
         yield folder
     finally:
@@ -36,7 +36,7 @@ def serving(folder: Path) -> Generator[Path]:
 def standing(machine: Path, home: Path, population: Population = MANY) -> Generator[Ground]:
     """A fresh stack on the servers of a folder; nothing of it stays."""
     # A scenario that failed may have left a server dead.
-    addresses = servers.start(machine, say=quiet, durable=False)
+    addresses = start_servers(machine)
     run = uuid.uuid4().hex[:8]
     surroundings = Surroundings(
         home=home / run,

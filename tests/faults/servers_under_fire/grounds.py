@@ -14,7 +14,7 @@ import asyncpg
 
 from deploy.local import ports, postgres, servers
 from services.console.surroundings import Stack, Surroundings
-from tests.faults.ground import Ground, Population, clear, lay, quiet
+from tests.faults.ground import Ground, Population, clear, lay, quiet, start_servers
 from tests.faults.servers_under_fire.brokers import Broker, Running, one_of, running, with_a_second_door
 from tests.faults.servers_under_fire.disks import SmallDisk, small_disk
 from tests.faults.servers_under_fire.proxy import Way, way_to
@@ -114,7 +114,7 @@ def cramped_kafka(folder: Path) -> Generator[Cramped]:
 def _cramped(folder: Path, server: servers.Name) -> Generator[Cramped]:
     with ExitStack() as laid:
         disk = laid.enter_context(small_disk(folder / server, _MEGABYTES))
-        addresses = servers.start(folder, say=quiet, durable=False)
+        addresses = start_servers(folder)
         laid.callback(servers.stop, folder, say=quiet)
         asyncio.run(_keep_logs_short(addresses.postgres))
         ground = Cramped(_surroundings(folder, addresses.kafka, addresses.postgres), folder, disk)
