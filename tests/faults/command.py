@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.faults.broken.proving import prove
-from tests.faults.campaign import SESSION_TIMEOUT_SECONDS, Plan, Turn, carry_out
+from tests.faults.campaign import LONGEST_RECOVERY_SECONDS, SESSION_TIMEOUT_SECONDS, Plan, Turn, carry_out
 from tests.faults.outcome import Outcome
 from tests.faults.plain_faust.comparing import compare
 from tests.faults.report import Conditions, runs_of, write, write_comparisons, write_proofs
@@ -44,6 +44,9 @@ def main(
     report: Annotated[Path, typer.Option(help="Where the report goes; the same as JSON beside it.")] = FOLDER
     / "report.md",
     part: Annotated[str, typer.Option(help="Only every Nth run from the Kth on, as K/N.")] = "1/1",
+    recovery_within: Annotated[
+        float, typer.Option(help="Seconds that recovery may take. Campaigns beside each other need more.", min=1)
+    ] = LONGEST_RECOVERY_SECONDS,
     processes: Annotated[int, typer.Option(help="Campaigns that run beside each other, a part each.", min=1)] = 1,
     broken: Annotated[bool, typer.Option("--broken", help="Break three promises, and see each found.")] = False,
     plain_faust: Annotated[bool, typer.Option("--plain-faust", help="A plain Faust sink under F1 to F3.")] = False,
@@ -65,7 +68,7 @@ def main(
     numbers = range(first_seed, first_seed + seeds)
     first, step = _part(part)
     turns = [turn for nth, seed in enumerate(numbers) for turn in _turns(chosen, seed, nth)][first - 1 :: step]
-    conditions = Conditions(requests_per_scenario, rate, numbers, SESSION_TIMEOUT_SECONDS, processes)
+    conditions = Conditions(requests_per_scenario, rate, numbers, SESSION_TIMEOUT_SECONDS, recovery_within, processes)
     began = monotonic()
     outcomes: list[Outcome] = []
 
@@ -77,7 +80,7 @@ def main(
         if processes > 1:
             _side_by_side(processes, report, note)
         else:
-            plan = Plan(turns, requests_per_scenario, rate, wear, LAY)
+            plan = Plan(turns, requests_per_scenario, rate, wear, LAY, recovery_within)
             with tempfile.TemporaryDirectory(prefix="fieldbridge-faults-") as folder, _Shown(len(turns), note) as shown:
                 carry_out(plan, Path(folder), shown.tell)
     finally:

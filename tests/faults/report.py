@@ -34,6 +34,7 @@ class Conditions:
     rate: float
     seeds: range
     session_timeout_seconds: float
+    longest_recovery_seconds: float
     processes: int
     """Campaigns that ran beside each other on this machine."""
 
@@ -83,6 +84,7 @@ def _as_json(conditions: Conditions) -> dict[str, Any]:
         "rate": conditions.rate,
         "seeds": [conditions.seeds.start, conditions.seeds.stop - 1],
         "session_timeout_seconds": conditions.session_timeout_seconds,
+        "longest_recovery_seconds": conditions.longest_recovery_seconds,
         "processes": conditions.processes,
     }
 
@@ -111,7 +113,8 @@ def _lines(
         f"{conditions.seeds.stop - 1}, {totals['requests']:,} requests at {conditions.rate:g} a second"
         f"{f' in each of {conditions.processes} processes' if conditions.processes > 1 else ''}, "
         f"{totals['acknowledged']:,} acknowledged submissions; session timeout "
-        f"{conditions.session_timeout_seconds:g} s. **{totals['lost']} lost, {totals['doubled']} doubled, "
+        f"{conditions.session_timeout_seconds:g} s, recovery held against "
+        f"{conditions.longest_recovery_seconds:g} s. **{totals['lost']} lost, {totals['doubled']} doubled, "
         f"{totals['out_of_order']} out of order, {totals['other']} other findings.**"
     )
     yield ""

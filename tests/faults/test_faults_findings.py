@@ -49,6 +49,6 @@ def test_parts_of_a_campaign_are_put_together_from_their_reports(tmp_path: Path)
         0.5, {"intake": 3},
     )  # fmt: skip
     part = tmp_path / "report-1.md"
-    write([outcome], [], Conditions(500, 100.0, range(7, 8), 6.0, 2), part, 9.5)
+    write([outcome], [], Conditions(500, 100.0, range(7, 8), 6.0, 60.0, 2), part, 9.5)
     assert runs_of(part) == [outcome]
     assert runs_of(tmp_path / "report-2.md") == []
