@@ -21,7 +21,7 @@ def service() -> Service:
             Round(
                 name="matching",
                 every_seconds=2.0,
-                load=store.load_board,
+                load=store.Boards().load,
                 decide=handlers.decide_round,
                 save=store.save,
                 after=frozenset({REQUESTS.name, ROSTER.name, ENGAGEMENTS.name}),

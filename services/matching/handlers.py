@@ -182,13 +182,14 @@ def _conflicts(
             assert_never(body)
 
 
-def decide_round(board: Board, now: datetime) -> tuple[Board, Sequence[MatchBody]]:
+def decide_round(board: Board, now: datetime) -> tuple[Known, Sequence[MatchBody]]:
     """What a round changes, and the facts that follow."""
-    after, found = matching_round(board.requests, board.experts, board.partners, board.load, now)
-    changes = Board(
+    after, found = matching_round(board.requests, board.roster, board.load, now)
+    experts, partners = board.roster.experts.values(), board.roster.partners.values()
+    changes = Known(
         requests=after,
-        experts={one.expert_id: replace(one, changed=False) for one in board.experts.values() if one.changed},
-        partners={one.partner_id: replace(one, changed=False) for one in board.partners.values() if one.changed},
+        experts={one.expert_id: replace(one, changed=False) for one in experts if one.changed},
+        partners={one.partner_id: replace(one, changed=False) for one in partners if one.changed},
     )
     return changes, [_finding(one) for one in found]
 

@@ -14,6 +14,7 @@ from schemas.engagements import EngagementBody, EngagementFact
 from schemas.requests import RequestBody, RequestFact
 from schemas.roster import ConflictDeclared, ConflictWaived, ExpertFact, PartnerFact, RosterBody
 from schemas.vocabulary import ExpertId, PartnerId, RequestId
+from services.matching.decisions.bench import Roster
 from services.matching.decisions.pool import Match, Request, Stage
 from services.matching.decisions.roster import Expert, Partner
 from services.matching.decisions.rounds import RECENT, Load
@@ -44,9 +45,11 @@ class Known(service.Known):
 
 
 @dataclass(slots=True)
-class Board(Known):
+class Board:
     """What a round looks at: the requests that are due for it, the whole roster, and what everybody holds."""
 
+    requests: dict[RequestId, Request]
+    roster: Roster
     held: dict[ExpertId, int] = field(default_factory=dict[ExpertId, int])
     served: dict[PartnerId, int] = field(default_factory=dict[PartnerId, int])
     proposed_at: dict[ExpertId, datetime] = field(default_factory=dict[ExpertId, datetime])
@@ -287,6 +290,10 @@ _ROSTER: Final = """
 SELECT expert_id AS id, version, expert_id = ANY($1) AS changed, state FROM expert WHERE listed OR expert_id = ANY($1)
 """
 _ALL_PARTNERS: Final = "SELECT partner_id AS id, version, partner_id = ANY($1) AS changed, state FROM partner"
+_EDITION: Final = """
+SELECT (SELECT count(*) FROM expert), (SELECT sum(version) FROM expert),
+    (SELECT count(*) FROM partner) AS partners, (SELECT sum(version) FROM partner) AS versions
+"""
 _HELD: Final = """
 SELECT expert_id, count(*) FILTER (WHERE stage <> 'ended') AS held, max(proposed_at) AS proposed_at
 FROM match CROSS JOIN unnest(expert_ids) AS one (expert_id)
@@ -296,29 +303,53 @@ GROUP BY expert_id
 _SERVED: Final = "SELECT partner_id, count(*) AS served FROM match WHERE stage <> 'ended' GROUP BY partner_id"
 
 
-async def load_board(db: Database, now: datetime) -> Board | None:
-    """What a round has to look at, or None where nothing has changed since the last.
+class Boards:
+    """Loads what rounds look at. Remembers the roster from one round to the next: it is large and seldom changes."""
 
-    Once a day, and whenever the roster changes or load comes free, all who wait are looked at; else only requests that
-    changed: what they can be given, nobody who waits longer could have been given. Once a day proposals that nobody has
-    answered are looked at too. Requests and the changed part of the roster are locked; the rest of the roster is read
-    as it stands, and whoever changes it meanwhile marks it for the next round.
-    """
-    today = now.date()
-    if not await db.fetchval(_NEWS, today):
-        return None
-    expert_ids = [row["expert_id"] for row in await db.fetch(_CHANGED_EXPERTS)]
-    partner_ids = [row["partner_id"] for row in await db.fetch(_CHANGED_PARTNERS)]
-    requests = await _requests_to_look_at(db, expert_ids, partner_ids, today)
-    held = await db.fetch(_HELD, now - RECENT)
-    return Board(
-        requests=requests,
-        experts=_experts(await db.fetch(_ROSTER, expert_ids)),
-        partners=_partners(await db.fetch(_ALL_PARTNERS, partner_ids)),
-        held={row["expert_id"]: row["held"] for row in held},
-        served={row["partner_id"]: row["served"] for row in await db.fetch(_SERVED)},
-        proposed_at={row["expert_id"]: row["proposed_at"] for row in held},
-    )
+    def __init__(self) -> None:
+        self._edition: tuple[int, ...] = ()
+        self._remembered: Roster | None = None
+
+    async def load(self, db: Database, now: datetime) -> Board | None:
+        """What a round has to look at, or None where nothing has changed since the last.
+
+        Once a day, and whenever the roster changes or load comes free, all who wait are looked at; else only requests
+        that changed: what they can be given, nobody who waits longer could have been given. Once a day proposals that
+        nobody has answered are looked at too. Requests and the changed part of the roster are locked; the rest of the
+        roster is read as it stands, and whoever changes it meanwhile marks it for the next round.
+        """
+        today = now.date()
+        if not await db.fetchval(_NEWS, today):
+            return None
+        expert_ids = [row["expert_id"] for row in await db.fetch(_CHANGED_EXPERTS)]
+        partner_ids = [row["partner_id"] for row in await db.fetch(_CHANGED_PARTNERS)]
+        requests = await _requests_to_look_at(db, expert_ids, partner_ids, today)
+        held = await db.fetch(_HELD, now - RECENT)
+        return Board(
+            requests=requests,
+            roster=await self._roster(db, expert_ids, partner_ids),
+            held={row["expert_id"]: row["held"] for row in held},
+            served={row["partner_id"]: row["served"] for row in await db.fetch(_SERVED)},
+            proposed_at={row["expert_id"]: row["proposed_at"] for row in held},
+        )
+
+    async def _roster(self, db: Database, expert_ids: Sequence[str], partner_ids: Sequence[str]) -> Roster:
+        """The roster as it stands, with those marked whose change this round looks at.
+
+        Each change of a row adds one to its version and none is ever deleted, so the sum tells editions apart. It is
+        read first: what changes between is under a lower number than its own, and will be read again.
+        """
+        row = await db.fetchrow(_EDITION)
+        assert row is not None
+        edition = tuple(row.values())
+        if not expert_ids and not partner_ids and edition == self._edition and self._remembered is not None:
+            return self._remembered
+        roster = Roster(
+            _experts(await db.fetch(_ROSTER, expert_ids)), _partners(await db.fetch(_ALL_PARTNERS, partner_ids))
+        )
+        unmarked = not expert_ids and not partner_ids
+        self._edition, self._remembered = (edition, roster) if unmarked else ((), None)
+        return roster
 
 
 async def _requests_to_look_at(

@@ -29,6 +29,7 @@ from schemas.vocabulary import (
     TopicCode,
     Urgency,
 )
+from services.matching.decisions.bench import Roster
 from services.matching.decisions.pool import Agency, Asked, Request, Terms
 from services.matching.decisions.roster import Award, Expert, Partner, Profile, Skill
 from services.matching.handlers import decide, decide_round
@@ -110,7 +111,7 @@ class World:
         return list(facts)
 
     def _board(self) -> Board:
-        board = Board(dict(self.known.requests), dict(self.known.experts), dict(self.known.partners))
+        board = Board(dict(self.known.requests), Roster(dict(self.known.experts), dict(self.known.partners)))
         for one in self.known.requests.values():
             for match in one.matches:
                 for expert_id in match.expert_ids:

@@ -4,9 +4,11 @@ import random
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date, timedelta
+from itertools import product
 from math import acos, cos, isclose, radians, sin
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -167,13 +169,15 @@ def test_each_expert_is_ruled_out_by_the_first_rule_that_applies(seed: int) -> N
     chance = Chance(seed)
     partners = {name: chance.partner(name) for name in PARTNERS}
     experts = [chance.expert(name) for name in EXPERTS]
-    asks = chance.request()
-    assert asks.asked is not None
+    requests = [chance.request() for _ in range(3)]
+    asks = [(one, one.asked) for one in requests if one.asked is not None]
     listed = bench(experts, partners)
-    found = standing(listed, asks, asks.asked, TODAY)
-    for row, total in enumerate(affinity(asks.asked, found, listed.size).tolist()):
-        reason = oracle(experts[row], partners, asks)
-        assert found.reason[row] == (ELIGIBLE if reason is None else REASONS.index(reason))
+    found = standing(listed, asks, TODAY)
+    for nth, row in product(range(len(requests)), range(len(experts))):
+        reason = oracle(experts[row], partners, requests[nth])
+        assert found.reason[nth, row] == (ELIGIBLE if reason is None else REASONS.index(reason))
+        pair = found.of(np.array([nth]), np.array([row]))
+        (total,) = affinity([asked for _, asked in asks], np.array([nth]), pair, listed.size[[row]]).tolist()
         assert reason is not None or 0 <= total <= 1000
 
 
@@ -192,9 +196,10 @@ def fit(one: Expert, **given: Any) -> int:
     subject = request(agency=agency, **given)
     assert subject.asked is not None
     listed = bench([one], {PartnerId("IACP"): partner()})
-    found = standing(listed, subject, subject.asked, TODAY)
+    nobody_else = np.array([0])
+    found = standing(listed, [(subject, subject.asked)], TODAY).of(nobody_else, nobody_else)
     assert found.reason.tolist() == [ELIGIBLE]
-    return int(affinity(subject.asked, found, listed.size)[0])
+    return int(affinity([subject.asked], nobody_else, found, listed.size)[0])
 
 
 def test_the_best_expert_there_could_be_has_affinity_1000() -> None:
@@ -240,7 +245,7 @@ def test_no_distance_outweighs_the_mode_the_agency_likes_best(other: DeliveryMod
 def test_distances_agree_with_another_formula(lat1: float, lon1: float, lat2: float, lon2: float) -> None:
     listed = bench([expert(home=Place(lat1, lon1))], {})
     agency = replace(SPRINGFIELD, place=Place(lat2, lon2))
-    found = standing(listed, request(agency=agency), asked(agency), TODAY).distance_km[0]
+    found = standing(listed, [(request(agency=agency), asked(agency))], TODAY).distance_km[0, 0]
     first, second = radians(lat1), radians(lat2)
     angle = sin(first) * sin(second) + cos(first) * cos(second) * cos(radians(lon2 - lon1))
     assert isclose(cos(float(found) / 6371.0), angle, abs_tol=1e-9)
@@ -250,5 +255,5 @@ def test_an_expert_beyond_the_travel_limit_is_proposed_for_what_needs_no_travel(
     far = expert(home=DENVER, travel_limit_km=100)
     both = (DeliveryMode.IN_PERSON_TRAINING, DeliveryMode.WEB_BASED_TRAINING)
     listed = bench([far], {PartnerId("IACP"): partner()})
-    assert standing(listed, request(), asked(), TODAY).mode.tolist() == [NO_MODE]
-    assert standing(listed, request(), asked(delivery_modes=both), TODAY).mode.tolist() == [1]
+    assert standing(listed, [(request(), asked())], TODAY).mode.tolist() == [[NO_MODE]]
+    assert standing(listed, [(request(), asked(delivery_modes=both))], TODAY).mode.tolist() == [[1]]

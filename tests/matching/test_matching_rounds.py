@@ -22,6 +22,8 @@ from schemas.vocabulary import (
     TopicCode,
     Urgency,
 )
+from services.matching.decisions import rounds
+from services.matching.decisions.bench import Roster
 from services.matching.decisions.roster import Skill
 from services.matching.decisions.rounds import Load, NotFound, Proposed, matching_round
 from services.matching.store import Body
@@ -142,9 +144,9 @@ def test_nobody_is_proposed_across_a_conflict_a_load_limit_or_a_capacity(happens
 
 
 @settings(max_examples=100)
-@given(st.lists(happenings, min_size=5, max_size=30), st.randoms(use_true_random=False))
-def test_the_same_news_gives_the_same_round_whatever_order_it_is_held_in(
-    happens: list[Body], shuffler: random.Random
+@given(st.lists(happenings, min_size=5, max_size=30), st.randoms(use_true_random=False), st.integers(1, 9))
+def test_the_same_news_gives_the_same_round_whatever_order_it_is_held_in_and_however_much_is_looked_at_together(
+    happens: list[Body], shuffler: random.Random, cells: int
 ) -> None:
     world = World()
     world.hear(*happens)
@@ -155,10 +157,12 @@ def test_the_same_news_gives_the_same_round_whatever_order_it_is_held_in(
         shuffler.shuffle(rows)
         return dict(rows)
 
-    first = matching_round(known.requests, known.experts, known.partners, Load({}, {}, {}), NOW)
-    again = matching_round(
-        shuffled(known.requests), shuffled(known.experts), shuffled(known.partners), Load({}, {}, {}), NOW
-    )
+    first = matching_round(known.requests, Roster(known.experts, known.partners), Load({}, {}, {}), NOW)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds, "MOST_CELLS", cells)
+        again = matching_round(
+            shuffled(known.requests), Roster(shuffled(known.experts), shuffled(known.partners)), Load({}, {}, {}), NOW
+        )
     assert again == first
 
 
@@ -166,8 +170,7 @@ def found(requests: Any, experts: Any, load: Load | None = None, capacity: int =
     """What one round says of these requests and experts."""
     _, said = matching_round(
         {one.request_id: one for one in requests},
-        {one.expert_id: one for one in experts},
-        {PartnerId("IACP"): partner(capacity=capacity)},
+        Roster({one.expert_id: one for one in experts}, {PartnerId("IACP"): partner(capacity=capacity)}),
         load or Load({}, {}, {}),
         NOW,
     )
@@ -272,7 +275,7 @@ def test_the_reasons_account_for_every_expert() -> None:
 
 
 def test_a_round_over_nothing_says_nothing() -> None:
-    assert matching_round({}, {}, {}, Load({}, {}, {}), NOW) == ({}, [])
+    assert matching_round({}, Roster({}, {}), Load({}, {}, {}), NOW) == ({}, [])
 
 
 def test_what_a_released_match_held_is_given_out_when_all_who_wait_take_part() -> None:

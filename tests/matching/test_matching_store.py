@@ -1,6 +1,7 @@
 """Matching on real PostgreSQL: what is saved is what is loaded, and a round sees what it has to."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -59,16 +60,20 @@ async def hear(db: Connection, *bodies: Body) -> list[MatchBody]:
     return facts
 
 
+BOARDS: defaultdict[Connection, store.Boards] = defaultdict(store.Boards)
+"""One for each database, as each process has one."""
+
+
 async def has_news(db: Connection, now: datetime = NOW) -> bool:
     """Whether a round would have anything to look at."""
     async with db.transaction():
-        return await store.load_board(db, now) is not None
+        return await BOARDS[db].load(db, now) is not None
 
 
 async def run_round(db: Connection, now: datetime = NOW) -> list[MatchBody]:
     """A round as the runtime runs it."""
     async with db.transaction():
-        board = await store.load_board(db, now)
+        board = await BOARDS[db].load(db, now)
         assert board is not None
         changes, facts = decide_round(board, now)
         await store.save(db, changes)
@@ -229,6 +234,23 @@ async def test_an_expert_is_checked_again_for_all_that_is_active_and_no_more(ope
     assert fact.match_id == "R1/m1"
 
 
+async def test_a_roster_that_changed_for_another_worker_is_read_anew(
+    open_database: OpenDatabase, database_urls: dict[str, str]
+) -> None:
+    db = await open_database("matching")
+    await hear(db, selected(), listed("E1"))
+    await run_round(db)
+    await hear(db, accepted("R1"))
+    await run_round(db)
+    other = await connect(database_urls["matching"])
+    await hear(other, retired("E1"), listed("E2"))
+    await run_round(other)
+    await other.close()
+    await hear(db, accepted("R2"))
+    proposals = [fact for fact in await run_round(db) if isinstance(fact, MatchProposed)]
+    assert {one.expert_id for fact in proposals for one in fact.experts} == {"E2"}
+
+
 async def test_a_conflict_that_is_declared_while_a_round_runs_is_checked_by_the_next(
     open_database: OpenDatabase, database_urls: dict[str, str]
 ) -> None:
@@ -238,7 +260,7 @@ async def test_a_conflict_that_is_declared_while_a_round_runs_is_checked_by_the_
     await hear(db, accepted("R1"))
     other = await connect(database_urls["matching"])
     async with db.transaction():
-        board = await store.load_board(db, NOW)
+        board = await BOARDS[db].load(db, NOW)
         assert board is not None
         await hear(other, declared("C1", expert_id="E1"))
         changes, facts = decide_round(board, NOW)

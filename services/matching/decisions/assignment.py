@@ -116,5 +116,6 @@ def _places(pairs: Pairs, seats: Seats) -> tuple[Whole, Whole, Whole]:
     expert = np.repeat(np.arange(seats.load.size), np.maximum(free, 0))
     nth = np.arange(expert.size) - np.repeat(np.cumsum(np.maximum(free, 0)) - np.maximum(free, 0), np.maximum(free, 0))
     cost = load_cost(seats.load[expert] + nth, seats.limit[expert]) + seats.recency[expert]
-    grouped, places = np.unique(np.stack([expert, cost]), axis=1, return_counts=True)
-    return grouped[0], places, grouped[1]
+    span = int(cost.max(initial=0)) + 1
+    grouped, places = np.unique(expert * span + cost, return_counts=True)
+    return grouped // span, places, grouped % span

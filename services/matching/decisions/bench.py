@@ -3,6 +3,8 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -40,6 +42,9 @@ class Bench:
     latitude: Real
     longitude: Real
     travel_limit_km: Real
+    award_first: Whole
+    """First day of the partner's award as an ordinal; without an award, a day after every other."""
+    award_last: Whole
     off_row: Whole
     """The expert of each spell of days off; spells of one expert neither meet nor overlap."""
     off_first: Whole
@@ -50,6 +55,19 @@ class Bench:
 
     def __len__(self) -> int:
         return len(self.experts)
+
+
+@dataclass(frozen=True)
+class Roster:
+    """All partners and experts as they stand at one time. The columns are made once, however many rounds they serve."""
+
+    experts: Mapping[ExpertId, Expert]
+    partners: Mapping[PartnerId, Partner]
+
+    @cached_property
+    def bench(self) -> Bench:
+        """The listed experts in columns."""
+        return bench(self.experts.values(), self.partners)
 
 
 def bench(experts: Iterable[Expert], partners: Mapping[PartnerId, Partner]) -> Bench:
@@ -73,6 +91,7 @@ def bench(experts: Iterable[Expert], partners: Mapping[PartnerId, Partner]) -> B
             tied[tie].add(row)
         spells.extend((row, first, last) for first, last in merged(expert.unavailable))
     off = np.array(spells, np.int64).reshape(-1, 3)
+    awards = np.array([_award_days(partners.get(one.partner_id)) for one in profiles], np.int64).reshape(-1, 2)
     return Bench(
         experts=ours,
         profiles=profiles,
@@ -86,6 +105,8 @@ def bench(experts: Iterable[Expert], partners: Mapping[PartnerId, Partner]) -> B
         latitude=np.radians([profile.home.latitude for profile in profiles]),
         longitude=np.radians([profile.home.longitude for profile in profiles]),
         travel_limit_km=np.array([profile.travel_limit_km for profile in profiles], np.float64),
+        award_first=awards[:, 0],
+        award_last=awards[:, 1],
         off_row=off[:, 0],
         off_first=off[:, 1],
         off_last=off[:, 2],
@@ -116,6 +137,13 @@ def merged(spells: Iterable[DateWindow]) -> list[tuple[int, int]]:
         else:
             result.append((first, last))
     return result
+
+
+def _award_days(partner: Partner | None) -> tuple[int, int]:
+    if partner is None or partner.award is None:
+        return date.max.toordinal() + 1, 0
+    period = partner.award.period
+    return (0, date.max.toordinal()) if period is None else (period.first.toordinal(), period.last.toordinal())
 
 
 def _ties(expert: Expert, partner: Partner | None, profile: Profile) -> Iterator[str]:

@@ -10,12 +10,11 @@ import numpy as np
 from schemas.vocabulary import ExpertId, PartnerId, RequestId
 from services.matching.decisions.affinity import affinity, reasons
 from services.matching.decisions.assignment import NOBODY, RECENCY_WEIGHT, Pairs, Seats, assign
-from services.matching.decisions.bench import Bench, Whole, bench
+from services.matching.decisions.bench import Bench, Roster, Whole
 from services.matching.decisions.conflicts import conflict_with
-from services.matching.decisions.eligibility import ELIGIBLE, REASONS, Reason, Standing, first_reason, standing
+from services.matching.decisions.eligibility import ELIGIBLE, REASONS, Ask, Reason, Standing, first_reason, standing
 from services.matching.decisions.explain import SAYS, Shortfall, shortfalls, would_help
 from services.matching.decisions.pool import (
-    Asked,
     Match,
     Released,
     Request,
@@ -24,8 +23,10 @@ from services.matching.decisions.pool import (
     propose,
     release,
 )
-from services.matching.decisions.roster import Expert, Partner
+from services.matching.decisions.roster import Partner
 
+MOST_CELLS: Final = 200_000
+"""Pairs of requests and experts that are looked at together: some columns of so many numbers fit into a cache."""
 RECENT: Final = timedelta(days=30)
 """For how long it counts that an expert was proposed before others who fit equally well."""
 
@@ -70,18 +71,14 @@ Found = Proposed | NotFound | Released
 
 
 def matching_round(
-    requests: Mapping[RequestId, Request],
-    experts: Mapping[ExpertId, Expert],
-    partners: Mapping[PartnerId, Partner],
-    load: Load,
-    now: datetime,
+    requests: Mapping[RequestId, Request], roster: Roster, load: Load, now: datetime
 ) -> tuple[dict[RequestId, Request], list[Found]]:
     """The requests as the round leaves them, and what follows.
 
     What a match that is released here held is given out by the next round, in which all who wait for it take part.
     Equal input gives equal output, in whatever order it comes.
     """
-    listed = bench(experts.values(), partners)
+    listed = roster.bench
     after, released = _recheck(listed, requests, now.date())
     waiting = [one for one in after.values() if one.step is Step.WAITING and not one.held and not one.changed]
     found: list[Found] = [*released]
@@ -136,35 +133,43 @@ def _objection(listed: Bench, request: Request, today: date) -> str | None:
         if conflict_with(listed.experts[row], partner, asked, today) is not None:
             return "A conflict of interest has come up."
         if match.stage is Stage.PROPOSED:
-            reason = int(standing(listed, request, asked, today).reason[row])
+            reason = int(standing(listed, [(request, asked)], today).reason[0, row])
             if reason != ELIGIBLE:
                 return f"Something has changed: the expert is now one of those who {SAYS[REASONS[reason]]}."
     return None
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidacy:
-    """Who is eligible for one waiting request, loads included, and why the others are not."""
+class _Candidates:
+    """Who is eligible for the waiting requests, loads included, and why the others are not."""
 
-    request: Request
-    asked: Asked
-    rows: Whole
-    """The eligible experts' rows of the bench."""
+    asks: Sequence[Ask]
+    pairs: Pairs
+    """Eligible pairs, by request and then by the expert's row of the bench."""
     standing: Standing
-    affinity: Whole
+    """Of these pairs."""
     ruled_out: Whole
-    """How many of the other experts each of REASONS ruled out first."""
+    """How many of the other experts each of REASONS ruled out first: a row a request."""
 
 
 def _match(listed: Bench, waiting: Sequence[Request], load: Load, now: datetime) -> Iterator[Proposed | NotFound]:
     """An expert for each waiting request, or why there is none. Who is due first goes first."""
+    asks = [(one, one.asked) for one in waiting if one.asked is not None]
+    if not asks:
+        return
+    asks.sort(key=lambda ask: (ask[1].due, ask[0].request_id))
     seats = _seats(listed, load, now)
-    full = _full(listed, seats)
-    candidacies = [_candidacy(listed, full, one, one.asked, now.date()) for one in waiting if one.asked is not None]
-    candidacies.sort(key=lambda one: (one.asked.due, one.request.request_id))
-    chosen = assign(len(candidacies), _pairs(candidacies), seats)
-    for one, row in zip(candidacies, chosen.tolist(), strict=True):
-        yield _not_found(one) if row == NOBODY else _proposed(listed, one, row, int(seats.load[row]), now)
+    candidates = _candidates(listed, _full(seats), asks, now.date())
+    chosen = assign(len(asks), candidates.pairs, seats)
+    begins: list[int] = np.searchsorted(candidates.pairs.request, np.arange(len(asks) + 1)).tolist()
+    rows: list[int] = chosen.tolist()
+    for nth, row in enumerate(rows):
+        eligible: Whole = candidates.pairs.expert[begins[nth] : begins[nth + 1]]
+        if row == NOBODY:
+            yield _not_found(candidates, nth, eligible.size)
+        else:
+            pair = begins[nth] + int(np.searchsorted(eligible, row))
+            yield _proposed(listed, candidates, pair, int(seats.load[row]), now)
 
 
 def _seats(listed: Bench, load: Load, now: datetime) -> Seats:
@@ -191,47 +196,57 @@ def _free(partner: Partner | None, load: Load) -> int:
     return max(0, partner.award.capacity - load.partners.get(partner.partner_id, 0))
 
 
-def _full(listed: Bench, seats: Seats) -> Whole:
+def _full(seats: Seats) -> Whole:
     """Index into REASONS of the limit that each expert has reached, or ELIGIBLE."""
     reached = {
         Reason.AT_CAPACITY: seats.load >= seats.limit,
         Reason.PARTNER_AT_CAPACITY: seats.partner_free[seats.partner] == 0,
     }
-    return first_reason(listed, reached)
+    return first_reason(reached, seats.load.shape)
 
 
-def _candidacy(listed: Bench, full: Whole, request: Request, asked: Asked, today: date) -> _Candidacy:
-    stands = standing(listed, request, asked, today)
-    reason = np.where(stands.reason == ELIGIBLE, full, stands.reason)
-    eligible = reason == ELIGIBLE
-    rows = np.flatnonzero(eligible)
-    ruled_out = np.bincount(reason[~eligible], minlength=len(REASONS))
-    theirs = stands.of(rows)
-    return _Candidacy(request, asked, rows, theirs, affinity(asked, theirs, listed.size[rows]), ruled_out)
-
-
-def _pairs(candidacies: Sequence[_Candidacy]) -> Pairs:
-    if not candidacies:
-        nothing = np.empty(0, np.int64)
-        return Pairs(nothing, nothing, nothing)
-    return Pairs(
-        request=np.repeat(np.arange(len(candidacies)), [one.rows.size for one in candidacies]),
-        expert=np.concatenate([one.rows for one in candidacies]),
-        affinity=np.concatenate([one.affinity for one in candidacies]),
+def _candidates(listed: Bench, full: Whole, asks: Sequence[Ask], today: date) -> _Candidates:
+    at_a_time = max(1, MOST_CELLS // max(len(listed), 1))
+    parts = [_some(listed, full, asks[first : first + at_a_time], today) for first in range(0, len(asks), at_a_time)]
+    firsts = range(0, len(asks), at_a_time)
+    return _Candidates(
+        asks,
+        Pairs(
+            np.concatenate([part.pairs.request + first for first, part in zip(firsts, parts, strict=True)]),
+            np.concatenate([part.pairs.expert for part in parts]),
+            np.concatenate([part.pairs.affinity for part in parts]),
+        ),
+        Standing.joined([part.standing for part in parts]),
+        np.concatenate([part.ruled_out for part in parts]),
     )
 
 
-def _proposed(listed: Bench, one: _Candidacy, row: int, held: int, now: datetime) -> Proposed:
-    nth = int(np.searchsorted(one.rows, row))
-    profile = listed.profiles[row]
-    expert_id = listed.experts[row].expert_id
-    match = Match(one.request.next_match_id, profile.partner_id, (expert_id,), now)
-    why = (*reasons(profile, one.asked, one.standing, nth), f"Holds {held} of at most {profile.load_limit} requests.")
-    return Proposed(one.request.request_id, match, Chosen(expert_id, int(one.affinity[nth]), why))
+def _some(listed: Bench, full: Whole, asks: Sequence[Ask], today: date) -> _Candidates:
+    stands = standing(listed, asks, today)
+    reason = np.where(stands.reason == ELIGIBLE, full, stands.reason)
+    request, expert = np.nonzero(reason == ELIGIBLE)
+    theirs = stands.of(request, expert)
+    fit = affinity([asked for _, asked in asks], request, theirs, listed.size[expert])
+    # ELIGIBLE is counted too, in front of the others.
+    counted = np.arange(len(asks))[:, np.newaxis] * (len(REASONS) + 1) + reason + 1
+    counts = np.bincount(counted.ravel(), minlength=len(asks) * (len(REASONS) + 1))
+    return _Candidates(asks, Pairs(request, expert, fit), theirs, counts.reshape(len(asks), -1)[:, 1:])
 
 
-def _not_found(one: _Candidacy) -> NotFound:
-    ruled_out = one.ruled_out.copy()
-    ruled_out[REASONS.index(Reason.OUTCOMPETED)] = one.rows.size
+def _proposed(listed: Bench, candidates: _Candidates, pair: int, held: int, now: datetime) -> Proposed:
+    request, asked = candidates.asks[int(candidates.pairs.request[pair])]
+    row = int(candidates.pairs.expert[pair])
+    profile, expert_id = listed.profiles[row], listed.experts[row].expert_id
+    match = Match(request.next_match_id, profile.partner_id, (expert_id,), now)
+    why = (
+        *reasons(profile, asked, candidates.standing, pair),
+        f"Holds {held} of at most {profile.load_limit} requests.",
+    )
+    return Proposed(request.request_id, match, Chosen(expert_id, int(candidates.pairs.affinity[pair]), why))
+
+
+def _not_found(candidates: _Candidates, nth: int, eligible: int) -> NotFound:
+    ruled_out = candidates.ruled_out[nth].copy()
+    ruled_out[REASONS.index(Reason.OUTCOMPETED)] = eligible
     why_not = shortfalls(ruled_out)
-    return NotFound(one.request.request_id, why_not, would_help(why_not))
+    return NotFound(candidates.asks[nth][0].request_id, why_not, would_help(why_not))
