@@ -30,7 +30,7 @@ check: $(READY) ## ruff, basedpyright, import contracts, generated files
 	$(BIN)/fieldbridge schemas check
 
 tests: $(READY) ## all tests, in two processes, on real servers that the run starts itself
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 compose-test: $(READY) ## the container stack for real, where there are containers
 	$(BIN)/python -m deploy.compose_test
