@@ -21,6 +21,7 @@ Say: TypeAlias = Callable[[str], None]
 # A shell forks the server and leaves, so that the server is nobody's zombie; the server's own output goes to the log.
 _FORK = '"$@" </dev/null >&2 & echo $!'
 _PAUSE_SECONDS = 0.01
+_STILL_SECONDS = 5.0
 _TELLING = ("fatal", "panic", "error", "exception", "could not", "cannot")
 _DISK_FULL = "no space left"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -127,8 +128,12 @@ def kill(process: psutil.Process) -> None:
 
 
 def pause(process: psutil.Process) -> None:
-    """Hold the process and its children still (SIGSTOP)."""
-    _send(_family(process), signal.SIGSTOP)
+    """Hold the process and its children still (SIGSTOP); returns once they are, which may take a moment."""
+    family = _family(process)
+    _send(family, signal.SIGSTOP)
+    deadline = time.monotonic() + _STILL_SECONDS
+    while any(alive(one) and not stopped(one) for one in family) and time.monotonic() < deadline:
+        time.sleep(_PAUSE_SECONDS)
 
 
 def resume(process: psutil.Process) -> None:
