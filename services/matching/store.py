@@ -137,7 +137,7 @@ def _match(row: Row) -> Match:
 
 @lru_cache(maxsize=20_000)
 def _expert(state: str) -> Expert:
-    """An expert from what is stored of them. Remembered: every round reads the whole roster, which seldom changes."""
+    """An expert from what is stored of them. Remembered: where one changes, a round reads all of them again."""
     return _EXPERT.validate_json(state)
 
 
@@ -339,16 +339,15 @@ class Boards:
         Each change of a row adds one to its version and none is ever deleted, so the sum tells editions apart. It is
         read first: what changes between is under a lower number than its own, and will be read again.
         """
-        row = await db.fetchrow(_EDITION)
-        assert row is not None
+        (row,) = await db.fetch(_EDITION)
         edition = tuple(row.values())
-        if not expert_ids and not partner_ids and edition == self._edition and self._remembered is not None:
+        marked = bool(expert_ids or partner_ids)
+        if self._remembered is not None and edition == self._edition and not marked:
             return self._remembered
         roster = Roster(
             _experts(await db.fetch(_ROSTER, expert_ids)), _partners(await db.fetch(_ALL_PARTNERS, partner_ids))
         )
-        unmarked = not expert_ids and not partner_ids
-        self._edition, self._remembered = (edition, roster) if unmarked else ((), None)
+        self._edition, self._remembered = edition, None if marked else roster
         return roster
 
 

@@ -27,6 +27,7 @@ _READ_MILLISECONDS: Final = 200
 _LONGEST_END_SECONDS: Final = 0.4
 _TAKEN_IN_A_ROW: Final = 100
 _FULL_SHARE: Final = 0.25
+"""Of the most events of a transaction: after a slice of so many, more is taken to wait already."""
 _LONGEST_PAUSE_SECONDS: Final = 0.05
 
 log = logger("pump")

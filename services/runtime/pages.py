@@ -74,7 +74,7 @@ class Pages:
         try:
             async with self._reading, self._pool.connection() as db:
                 await self._read_gauges(db)
-        except Exception as error:
+        except Exception as error:  # whatever it is, what needs no database is still to be scraped
             log.warning("gauges of the database are as of the last scrape", error=describe(error))
         for observe in self._metrics.at_scrape:
             observe()
@@ -122,7 +122,7 @@ class Pages:
             try:
                 async with self._reading, self._pool.connection() as db:
                     shown = await page.answer(db, asked)
-            except Exception as error:
+            except Exception as error:  # of a page of the service's own, which may raise anything
                 log.error("page failed", path=page.path, error=describe(error), seconds=monotonic() - began)
                 return web.Response(
                     text="This page cannot be shown now. Look at /readyz and at the log of the service.",

@@ -91,7 +91,7 @@ class Relay(Supervised):
             try:
                 async with asyncio.timeout(0.5), self._pool.transaction() as db:
                     await db.execute(_RESIGN, epoch)
-            except Exception as error:
+            except Exception as error:  # nothing keeps a worker from its end: the lease expires by itself
                 log.warning("lease not handed back; it will expire", error=describe(error))
         await self._close()
 
@@ -109,7 +109,7 @@ class Relay(Supervised):
                 self._health.kafka_away(describe(error))
                 await self._failed(error)
                 continue
-            except Exception as error:
+            except Exception as error:  # what it means is asked below; facts wait in the outbox, so it goes on
                 if meaning(error) is Failure.DEFECT:
                     log.error("the relay failed and tries again", error=describe(error))
                 else:

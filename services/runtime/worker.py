@@ -133,7 +133,7 @@ class Host(Supervised):
                 return
             except UnusableDatabase:
                 raise
-            except Exception as error:
+            except Exception as error:  # what it means is asked next
                 if meaning(error) is Failure.DEFECT:
                     raise UnusableDatabase(
                         f"The database at {address(self._settings.database)} cannot be brought up to date: "

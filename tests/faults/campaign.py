@@ -92,7 +92,7 @@ def _on_one_stack(plan: Plan, waiting: deque[Turn], tell: Tell, laid: AbstractCo
                 asyncio.run(course.run(waiting))
             finally:
                 turn = course.turn
-    except Exception as error:
+    except Exception as error:  # a stack that cannot be laid is a finding, and the campaign goes on
         if waiting and waiting[0] is turn:
             waiting.popleft()
         failed = _not_carried_out(error)
@@ -132,7 +132,7 @@ class Course:
         try:
             await self._set(scenario.setting)
             return await self._play(turn, outcome, judge)
-        except Exception as error:
+        except Exception as error:  # a scenario that fails is a finding, and the campaign goes on
             return replace(outcome, findings=(_not_carried_out(error),))
 
     async def _set(self, setting: Mapping[str, str]) -> None:

@@ -373,9 +373,9 @@ async def test_a_round_and_a_batch_that_meet_at_any_statement_let_each_other_end
         await hear(db, not_plannable("R2/m1"), *given)
         tasks: list[asyncio.Task[Any]] = []
 
-        async def meet() -> None:
-            tasks.append(asyncio.create_task(hear(other, *batch) if round_is_first else run_round(other)))  # noqa: B023
-            await until_it_waits_or_has_ended(tasks[0])  # noqa: B023
+        async def meet(tasks: list[asyncio.Task[Any]] = tasks) -> None:
+            tasks.append(asyncio.create_task(hear(other, *batch) if round_is_first else run_round(other)))
+            await until_it_waits_or_has_ended(tasks[0])
 
         interrupted = meanwhile(db, nth, meet)
         await (run_round(interrupted) if round_is_first else hear(interrupted, *batch))

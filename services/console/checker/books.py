@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from schemas.envelope import Envelope, NotAnEvent, read
 from schemas.topics import DEAD_SUFFIX, RECEIPTS, REQUESTS, ROSTER, SUBMISSIONS, TOPICS
 from services.console import wire
-from services.console.checker.lives import Life
+from services.console.checker.lives import Life, When
 from services.console.checker.roster import Roster
 from services.console.sql import Asked, ask, ask_each
 from services.console.surroundings import Stack
@@ -174,7 +174,7 @@ class Books:
 
     def _take_fact(self, record: wire.LogRecord, envelope: Envelope, body: Mapping[str, Any]) -> None:
         if record.topic == ROSTER.name:
-            self.roster.take(envelope.type, max(envelope.time, record.published or envelope.time), body)
+            self.roster.take(envelope.type, When(envelope.time, record.published or envelope.time).latest, body)
             return
         life = self.lives.setdefault(envelope.subject, Life())
         if record.topic == REQUESTS.name and life.first is None:

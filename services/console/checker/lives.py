@@ -44,6 +44,27 @@ _UNKNOWN: Final = datetime.min.replace(tzinfo=UTC)
 _OVER: Final = frozenset({"declined", "referred_out", "withdrawn", "cancelled"})
 
 
+class When(NamedTuple):
+    """When a fact was decided, as it says, and when Kafka had it. A service's clock may have been wrong.
+
+    So time is taken by when the later of both says, and given back by when the earlier does: nothing is said to have
+    been at once that may not have been.
+    """
+
+    said: datetime
+    published: datetime
+
+    @property
+    def latest(self) -> datetime:
+        """By then it was committed."""
+        return max(self)
+
+    @property
+    def earliest(self) -> datetime:
+        """It was not decided before."""
+        return self.said if self.said <= self.published else _UNKNOWN
+
+
 class Session(NamedTuple):
     """Time that a session takes of its experts."""
 
@@ -158,26 +179,20 @@ class Life:
         return "proposed" if self.match_step == "proposed" else "matched"
 
     def take(self, event_type: str, time: datetime, body: Mapping[str, Any], published: datetime | None = None) -> None:
-        """Takes in one fact of the topics requests, matches or engagements.
-
-        A service's clock may have been wrong, Kafka's is one for all. So time is taken by when the later of both says,
-        and given back by when the earlier does: nothing is said to have been at once that may not have been.
-        """
-        published = time if published is None else published
-        known = max(time, published)
-        decided = time if time <= published else _UNKNOWN
+        """Takes in one fact of the topics requests, matches or engagements."""
+        when = When(time, time if published is None else published)
         kind, _, _ = event_type.partition(".")
         if event_type in _GIVES_BACK:
-            self.given_back.append((decided, body.get("session_id")))
+            self.given_back.append((when.earliest, body.get("session_id")))
         elif event_type in _ENDS_PLAN:
-            self._give_back(decided, body.get("session_id"))
+            self._give_back(when.earliest, body.get("session_id"))
         match kind:
             case "match":
-                self._take_match(event_type, min(time, published), body)
+                self._take_match(event_type, min(when), body)
             case "engagement" | "follow_up":
-                self._take_engagement(event_type, time, known, body)
+                self._take_engagement(event_type, when, body)
             case "session":
-                self._take_session(event_type, time, known, decided, body)
+                self._take_session(event_type, when, body)
             case "request":
                 self._take_request(event_type, body)
             case _:
@@ -215,12 +230,12 @@ class Life:
             case _:
                 self.match_step = "not_found"
 
-    def _take_engagement(self, event_type: str, time: datetime, known: datetime, body: Mapping[str, Any]) -> None:
+    def _take_engagement(self, event_type: str, when: When, body: Mapping[str, Any]) -> None:
         match event_type:
             case "engagement.planned.v1" | "engagement.replanned.v1":
                 self.planned_match, self.engagement, self.follow_up = body["match_id"], "planned", False
                 self.plan = {session["session_id"]: _session(session) for session in body["sessions"]}
-                self.taken += [Taken(session, time, known) for session in self.plan.values()]
+                self.taken += [Taken(session, when.said, when.latest) for session in self.plan.values()]
             case "engagement.not_plannable.v1":
                 self.planned_match, self.engagement, self.plan = body["match_id"], "not_plannable", {}
             case "engagement.confirmed.v1":
@@ -235,9 +250,7 @@ class Life:
             case _:
                 self.follow_up = True
 
-    def _take_session(
-        self, event_type: str, time: datetime, known: datetime, decided: datetime, body: Mapping[str, Any]
-    ) -> None:
+    def _take_session(self, event_type: str, when: When, body: Mapping[str, Any]) -> None:
         match event_type:
             case "session.reported.v1":
                 self.reported.add(body["session_id"])
@@ -246,8 +259,8 @@ class Life:
             case _:
                 moved = _session(body["session"])
                 self.plan[moved.session_id] = moved
-                self._give_back(decided, moved.session_id)
-                self.taken.append(Taken(moved, time, known))
+                self._give_back(when.earliest, moved.session_id)
+                self.taken.append(Taken(moved, when.said, when.latest))
 
 
 def _session(said: Mapping[str, Any]) -> Session:

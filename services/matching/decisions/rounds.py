@@ -207,8 +207,8 @@ def _full(seats: Seats) -> Whole:
 
 def _candidates(listed: Bench, full: Whole, asks: Sequence[Ask], today: date) -> _Candidates:
     at_a_time = max(1, MOST_CELLS // max(len(listed), 1))
-    parts = [_some(listed, full, asks[first : first + at_a_time], today) for first in range(0, len(asks), at_a_time)]
     firsts = range(0, len(asks), at_a_time)
+    parts = [_some(listed, full, asks[first : first + at_a_time], today) for first in firsts]
     return _Candidates(
         asks,
         Pairs(
