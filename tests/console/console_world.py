@@ -11,6 +11,10 @@ from services.console.world.population import Agency
 
 TODAY = date(2026, 11, 24)
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+ORI = "TX0000001"
+
+Fact = tuple[str, str, dict[str, Any]]
+"""Topic, type and body."""
 
 AGENCIES = [
     *(Agency(f"TX{number:07d}", "municipal", "TX") for number in range(1, 13)),
@@ -72,7 +76,7 @@ def agency(ori: str) -> dict[str, Any]:
     return {"ori": ori, "name": "Police", "agency_type": "municipal", "state": "TX", "time_zone": "America/Chicago"}
 
 
-def accepted(request_id: str, ori: str) -> tuple[str, str, dict[str, Any]]:
+def accepted(request_id: str, ori: str) -> Fact:
     terms = {
         "topics": ["training"],
         "delivery_modes": ["in_person_training"],
@@ -82,7 +86,7 @@ def accepted(request_id: str, ori: str) -> tuple[str, str, dict[str, Any]]:
     return "requests", "request.accepted.v1", body
 
 
-def proposed(request_id: str, expert: str, partner: str = "P1", nth: int = 1) -> tuple[str, str, dict[str, Any]]:
+def proposed(request_id: str, expert: str, partner: str = "P1", nth: int = 1) -> Fact:
     body = {
         "request_id": request_id,
         "match_id": f"{request_id}/m{nth}",
@@ -92,7 +96,7 @@ def proposed(request_id: str, expert: str, partner: str = "P1", nth: int = 1) ->
     return "matches", "match.proposed.v1", body
 
 
-def matched(request_id: str, expert: str, partner: str = "P1", nth: int = 1) -> tuple[str, str, dict[str, Any]]:
+def matched(request_id: str, expert: str, partner: str = "P1", nth: int = 1) -> Fact:
     body = {
         "request_id": request_id,
         "match_id": f"{request_id}/m{nth}",
@@ -102,14 +106,12 @@ def matched(request_id: str, expert: str, partner: str = "P1", nth: int = 1) -> 
     return "matches", "match.confirmed.v1", body
 
 
-def released(request_id: str, expert: str, nth: int = 1) -> tuple[str, str, dict[str, Any]]:
+def released(request_id: str, expert: str, nth: int = 1) -> Fact:
     body = {"request_id": request_id, "match_id": f"{request_id}/m{nth}", "expert_ids": [expert], "reason": "declined"}
     return "matches", "match.released.v1", body
 
 
-def planned(
-    request_id: str, sessions: Iterable[dict[str, Any]], nth: int = 1, version: int = 1
-) -> tuple[str, str, dict[str, Any]]:
+def planned(request_id: str, sessions: Iterable[dict[str, Any]], nth: int = 1, version: int = 1) -> Fact:
     body = {
         "request_id": request_id,
         "match_id": f"{request_id}/m{nth}",
@@ -119,21 +121,21 @@ def planned(
     return "engagements", "engagement.planned.v1", body
 
 
-def confirmed(request_id: str, nth: int = 1) -> tuple[str, str, dict[str, Any]]:
+def confirmed(request_id: str, nth: int = 1) -> Fact:
     body = {"request_id": request_id, "match_id": f"{request_id}/m{nth}", "plan_version": 1}
     return "engagements", "engagement.confirmed.v1", body
 
 
-def delivered(request_id: str, nth: int = 1) -> tuple[str, str, dict[str, Any]]:
+def delivered(request_id: str, nth: int = 1) -> Fact:
     body = {"request_id": request_id, "match_id": f"{request_id}/m{nth}", "delivered_on": NOON.isoformat()}
     return "engagements", "engagement.delivered.v1", body
 
 
-def closed(request_id: str, outcome: str = "completed", nth: int = 1) -> tuple[str, str, dict[str, Any]]:
+def closed(request_id: str, outcome: str = "completed", nth: int = 1) -> Fact:
     body = {"request_id": request_id, "match_id": f"{request_id}/m{nth}", "outcome": outcome}
     return "engagements", "engagement.closed.v1", body
 
 
-def about(request_id: str, event_type: str, **fields: Any) -> tuple[str, str, dict[str, Any]]:
+def about(request_id: str, event_type: str, **fields: Any) -> Fact:
     """A fact of the topic requests."""
     return "requests", event_type, {"request_id": request_id, **fields}

@@ -1,7 +1,6 @@
 """What the checker's books say of one request, whatever topic is read first."""
 
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,6 +9,8 @@ from hypothesis import strategies as st
 from services.console.checker.lives import Life
 from tests.console.console_world import (
     NOON,
+    ORI,
+    Fact,
     about,
     accepted,
     closed,
@@ -21,10 +22,6 @@ from tests.console.console_world import (
     released,
     session,
 )
-
-Fact = tuple[str, str, dict[str, Any]]
-
-ORI = "TX0000001"
 
 HELD = about("R", "request.held.v1")
 REOPENED = about("R", "request.reopened.v1")

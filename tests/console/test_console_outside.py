@@ -19,6 +19,7 @@ from services.console.world.simulation import HEARD, Simulation
 from tests.console.console_world import (
     AGENCIES,
     TODAY,
+    Fact,
     about,
     accepted,
     closed,
@@ -31,9 +32,6 @@ from tests.console.console_world import (
     released,
     session,
 )
-
-Fact = tuple[str, str, dict[str, Any]]
-
 
 FACTS = {"submission.taken.v1", "match.proposed.v1", "engagement.planned.v1", "engagement.confirmed.v1"}
 BODIES_OF = st.dictionaries(
