@@ -108,6 +108,16 @@ def stopped(process: psutil.Process) -> bool:
         return False
 
 
+def listens(process: psutil.Process, port: int) -> bool:
+    """Whether it is this process that listens on the port, and not another server that took it first."""
+    try:
+        return any(
+            one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in process.net_connections(kind="tcp")
+        )
+    except psutil.NoSuchProcess:
+        return False
+
+
 def end(process: psutil.Process, polite: signal.Signals, seconds: float) -> bool:
     """Ask the process to end, then make it; return whether asking was enough."""
     resume(process)

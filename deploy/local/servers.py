@@ -279,7 +279,7 @@ def _is_up(server: LocalServer, record: Record, patience: float = 0) -> bool:
     deadline = time.monotonic() + patience
     while processes.alive(process) and not processes.stopped(process):
         try:
-            if server.answers(record.port):
+            if processes.listens(process, record.port) and server.answers(record.port):
                 return True
         except (OSError, ServerDidNotStart):
             return False
@@ -292,7 +292,7 @@ def _is_up(server: LocalServer, record: Record, patience: float = 0) -> bool:
 def _await_answer(server: LocalServer, process: psutil.Process, port: int) -> bool:
     deadline = time.monotonic() + _READY_SECONDS
     while processes.alive(process):
-        if server.answers(port):
+        if processes.listens(process, port) and server.answers(port):
             return True
         if time.monotonic() > deadline:
             return False

@@ -15,6 +15,7 @@ from collections.abc import Coroutine, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import asyncpg
 import psutil
@@ -233,6 +234,35 @@ def test_a_port_that_was_taken_meanwhile_is_exchanged(folder: Path, up: Addresse
     assert moved.kafka != up.kafka
     assert moved.postgres == up.postgres
     run(write(moved.kafka, "moved", b"still a broker"))
+
+
+def test_servers_of_another_folder_that_took_the_ports_first_are_not_taken_for_ones_own(
+    up: Addresses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two starts may both have found a port free; the broker that answers there may then be the other's."""
+    kafka_port, postgres_port = int(up.kafka.rpartition(":")[2]), int(urlsplit(up.postgres).port or 0)
+    taken = [kafka_port, postgres_port]
+    is_free = ports.is_free
+
+    def free_when_first_asked(port: int) -> bool:
+        if port in taken:
+            taken.remove(port)
+            return True
+        return is_free(port)
+
+    monkeypatch.setattr(ports, "is_free", free_when_first_asked)
+    try:
+        found = servers.start(
+            tmp_path, say=say_nothing, kafka_port=kafka_port, postgres_port=postgres_port, durable=False
+        )
+        assert taken == []
+        assert found.kafka != up.kafka
+        assert urlsplit(found.postgres).port != postgres_port
+        assert servers.running(tmp_path) == found
+    finally:
+        servers.stop(tmp_path, say=say_nothing)
+    assert run(ask(up.postgres, "SELECT 1")) == 1
+    run(write(up.kafka, "untouched", b"still here"))
 
 
 def test_a_server_that_nobody_wrote_down_is_replaced(folder: Path, up: Addresses) -> None:

@@ -364,7 +364,7 @@ async def test_a_round_and_a_batch_that_meet_at_any_statement_let_each_other_end
             if done:
                 return
 
-    for nth in range(2, 16):
+    for nth in range(2, 20):
         await empty(db)
         earlier = NOW - timedelta(hours=1)
         await hear(db, selected(), listed("E1", load_limit=2), accepted("R2", since=earlier))

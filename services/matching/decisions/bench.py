@@ -42,6 +42,9 @@ class Bench:
     latitude: Real
     longitude: Real
     travel_limit_km: Real
+    load_limit: Whole
+    partner: Whole
+    """Index of the partner among `rows_of`, whose keys are in order."""
     award_first: Whole
     """First day of the partner's award as an ordinal; without an award, a day after every other."""
     award_last: Whole
@@ -90,6 +93,8 @@ def bench(experts: Iterable[Expert], partners: Mapping[PartnerId, Partner]) -> B
         for tie in _ties(expert, partner, profile):
             tied[tie].add(row)
         spells.extend((row, first, last) for first, last in merged(expert.unavailable))
+    partner_ids = sorted(rows_of)
+    partner_index = {partner_id: nth for nth, partner_id in enumerate(partner_ids)}
     off = np.array(spells, np.int64).reshape(-1, 3)
     awards = np.array([_award_days(partners.get(one.partner_id)) for one in profiles], np.int64).reshape(-1, 2)
     return Bench(
@@ -97,7 +102,7 @@ def bench(experts: Iterable[Expert], partners: Mapping[PartnerId, Partner]) -> B
         profiles=profiles,
         partners=partners,
         row={expert.expert_id: row for row, expert in enumerate(ours)},
-        rows_of={partner_id: np.array(rows, np.int64) for partner_id, rows in rows_of.items()},
+        rows_of={partner_id: np.array(rows_of[partner_id], np.int64) for partner_id in partner_ids},
         skill=dict(skill),
         offers={mode: np.array([mode in one.delivery_modes for one in profiles], np.bool_) for mode in DeliveryMode},
         serves={kind: np.array([kind in one.agency_types for one in profiles], np.bool_) for kind in AgencyType},
@@ -105,6 +110,8 @@ def bench(experts: Iterable[Expert], partners: Mapping[PartnerId, Partner]) -> B
         latitude=np.radians([profile.home.latitude for profile in profiles]),
         longitude=np.radians([profile.home.longitude for profile in profiles]),
         travel_limit_km=np.array([profile.travel_limit_km for profile in profiles], np.float64),
+        load_limit=np.array([profile.load_limit for profile in profiles], np.int64),
+        partner=np.array([partner_index[profile.partner_id] for profile in profiles], np.int64),
         award_first=awards[:, 0],
         award_last=awards[:, 1],
         off_row=off[:, 0],

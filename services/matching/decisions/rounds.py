@@ -173,14 +173,12 @@ def _match(listed: Bench, waiting: Sequence[Request], load: Load, now: datetime)
 
 
 def _seats(listed: Bench, load: Load, now: datetime) -> Seats:
-    partner_ids = sorted(listed.rows_of)
-    partner_row = {partner_id: row for row, partner_id in enumerate(partner_ids)}
     return Seats(
         load=np.array([load.experts.get(one.expert_id, 0) for one in listed.experts], np.int64),
-        limit=np.array([profile.load_limit for profile in listed.profiles], np.int64),
+        limit=listed.load_limit,
         recency=np.array([_recency(load.proposed_at.get(one.expert_id), now) for one in listed.experts], np.int64),
-        partner=np.array([partner_row[profile.partner_id] for profile in listed.profiles], np.int64),
-        partner_free=np.array([_free(listed.partners.get(one), load) for one in partner_ids], np.int64),
+        partner=listed.partner,
+        partner_free=np.array([_free(listed.partners.get(one), load) for one in listed.rows_of], np.int64),
     )
 
 

@@ -131,7 +131,7 @@ def _launched(server: LocalServer, port: int) -> psutil.Process:
     processes.renew_log(server.log)
     process = psutil.Process(server.launch(port))
     deadline = monotonic() + _READY_SECONDS
-    while not server.answers(port):
+    while not (processes.listens(process, port) and server.answers(port)):
         log = processes.log_tail(server.log)
         if not processes.alive(process) or monotonic() > deadline:
             processes.kill(process)
