@@ -65,6 +65,7 @@ class Ground:
                 books.outboxes[service] = 0
         for request_id, life in books.lives.items():
             books.reported_steps[request_id] = life.step
+            books.counted_steps[life.step] += 1
             books.intake_steps[request_id] = life.step if life.step in _INTAKES_OWN else "accepted"
             if (match := life.live_match) is not None:
                 books.matches[request_id] = (match.match_id, match.stage)

@@ -225,6 +225,7 @@ def test_a_service_whose_table_says_something_else_than_the_log_is_found(ground:
     spoilt: dict[str, Callable[[Books], object]] = {
         "reporting says planned": lambda books: books.reported_steps.update(R1="planned"),
         "reporting says None": lambda books: books.reported_steps.pop("R1"),
+        "reporting counts 1 requests planned, the log 0": lambda books: books.counted_steps.update(["planned"]),
         "intake says accepted": lambda books: books.intake_steps.update(R2="accepted"),
         "intake says closed": lambda books: books.intake_steps.update(R1="closed"),
         "matching says None": lambda books: books.matches.pop("R1"),

@@ -151,7 +151,11 @@ class Course:
         async with traffic(ground, run, folder, self._plan.requests, self._plan.rate, endless=True) as flow:
             field = Field(ground, random.Random(f"{turn.seed}/{scenario.name}"), flow)
             await flow.reach(min(1.0, self._plan.rate / self._plan.requests))
-            alerts = await self._inject(scenario, field, folder)
+            try:
+                alerts = await self._inject(scenario, field, folder)
+            except Exception as error:  # what was done until then says why
+                told = replace(_counted(outcome, flow.submitted, 0), said=tuple(field.said))
+                return replace(told, findings=(_not_carried_out(error),))
             outcome = replace(outcome, said=tuple(field.said), alert=", ".join(alerts))
             if scenario.halts:
                 found = tuple(Finding.of(text) for text in field.found)

@@ -140,6 +140,12 @@ async def test_what_is_wrong_in_the_log_is_found(
 
 
 TABLES = {
+    "a request that the funnel leaves out": (
+        "reporting",
+        "UPDATE step_count SET count = count + 1",
+        "UPDATE step_count SET count = count - 1",
+        "reporting counts",
+    ),
     "a receipt that is not counted": (
         "reporting",
         "UPDATE receipt_count SET count = count - 1 WHERE type = 'offer.accepted.v1'",

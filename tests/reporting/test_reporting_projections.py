@@ -37,7 +37,11 @@ EXAMPLES = sorted(
 
 
 async def steps(db: Connection) -> dict[str, str]:
-    return {row["request_id"]: row["step"] for row in await db.fetch("SELECT request_id, step FROM request")}
+    """The step of each request; that they are counted as they stand is seen to by the way."""
+    found = {row["request_id"]: row["step"] for row in await db.fetch("SELECT request_id, step FROM request")}
+    counted = await store.counts_by_step(db)
+    assert {step.value: count for step, count in counted.items() if count} == Counter(found.values())
+    return found
 
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
@@ -183,6 +187,7 @@ async def test_workers_that_read_different_topics_of_the_same_requests_do_not_ha
         read_all(one, in_batches(intake, random, most=60)), read_all(other, in_batches(rest, random, most=60))
     )
     together = await store.digest(one)
+    assert await steps(one) == {life.request_id: life.step for life in told}
     await store.clear(one)
     await read(one, events)
     assert together == await store.digest(one)

@@ -196,7 +196,7 @@ def _outboxes(books: Books) -> Iterator[str | None]:
 
 
 def _steps_agree(books: Books) -> Iterator[str | None]:
-    """Intake's and reporting's tables say of each request what the log says."""
+    """Intake's and reporting's tables say of each request what the log says, and reporting counts them all."""
     known = {request_id: life.step for request_id, life in books.lives.items() if life.first is not None}
     for request_id in known.keys() | books.intake_steps.keys() | books.reported_steps.keys():
         step, reported = known.get(request_id), books.reported_steps.get(request_id)
@@ -207,6 +207,10 @@ def _steps_agree(books: Books) -> Iterator[str | None]:
             yield f"{request_id}: intake says {intake}, the log {step}"
         else:
             yield None
+    stand = Counter(known.values())
+    for step in sorted(stand.keys() | books.counted_steps.keys()):
+        counted = books.counted_steps[step]
+        yield f"reporting counts {counted} requests {step}, the log {stand[step]}" if counted != stand[step] else None
 
 
 def _matches_agree(books: Books) -> Iterator[str | None]:

@@ -99,6 +99,8 @@ class Books:
     parked: list[Parked] = field(default_factory=list[Parked])
     intake_steps: dict[str, str] = field(default_factory=dict[str, str])
     reported_steps: dict[str, str] = field(default_factory=dict[str, str])
+    counted_steps: Counter[str] = field(default_factory=Counter[str])
+    """How many requests stand at each step, as reporting has counted them."""
     matches: dict[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     """Active match of a request and its stage, as matching's table has them."""
     bookings: list[Booking] = field(default_factory=list[Booking])
@@ -252,6 +254,7 @@ async def read_databases(stack: Stack, books: Books) -> None:
     books.parked = [Parked(service, *row) for service, rows in parked.items() for row in rows]
     books.intake_steps = await ask(stack, "intake", _steps_of("SELECT id AS request_id, step FROM request"))
     books.reported_steps = await ask(stack, "reporting", _steps_of("SELECT request_id, step FROM request"))
+    books.counted_steps = await ask(stack, "reporting", _counted_steps)
     books.matches = await ask(stack, "matching", _active_matches)
     books.bookings = await ask(stack, "scheduling", _bookings)
     books.double_bookings = await ask(stack, "scheduling", _double_bookings)
@@ -279,6 +282,10 @@ def _steps_of(query: str) -> Callable[[Asked], Awaitable[dict[str, str]]]:
         return {row["request_id"]: row["step"] for row in await db.fetch(query)}
 
     return answer
+
+
+async def _counted_steps(db: Asked) -> Counter[str]:
+    return Counter({row["step"]: row["count"] for row in await db.fetch("SELECT step, count FROM step_count")})
 
 
 async def _active_matches(db: Asked) -> dict[str, tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import Final
 
 from schemas.topics import SERVICES
 from services.console.stack import find
+from tests.faults.ground import Ground
 from tests.faults.scenario import Field, Scenario
 
 _SEEDS: Final = 2
@@ -52,6 +53,7 @@ async def _one_after_another(field: Field, chance: random.Random, choice: Sequen
         field.note(f"{scenario.fault} {scenario.name} begins")
         try:
             async with asyncio.timeout(_LONGEST_FAULT_SECONDS):
+                await _all_there(field.ground)
                 await scenario.inject(inner)
         except Exception as error:
             # One fault may keep the other from being carried out as it was meant to be. What counts is the end.
@@ -61,12 +63,19 @@ async def _one_after_another(field: Field, chance: random.Random, choice: Sequen
                 inner.recovery.cancel()
 
 
+async def _all_there(ground: Ground) -> None:
+    """Starts what a fault that was cut short has left dead."""
+    processes = ground.stack.processes
+    if any(service not in processes or find(processes[service]) is None for service in SERVICES):
+        await ground.start_missing()
+
+
 async def _calm(field: Field) -> None:
     """Everything is back: both servers, and one process of each service."""
     for name in ("kafka", "postgres"):
         await field.ground.start_server(name)
-    for service in SERVICES:
-        process = find(field.ground.stack.process(service))
+    for known in field.ground.stack.processes.values():
+        process = find(known)
         if process is not None:
             process.resume()
     field.ended()
