@@ -24,6 +24,10 @@ Answer = Callable[[web.Request], Awaitable[web.Response]]
 _READERS: Final = 2
 """Most connections that pages take at a time: what moves events is not to wait for those who look on."""
 
+_LONGEST_SCRAPE_SECONDS: Final = 2.0
+"""How long a scrape waits for the database. Prometheus takes one that is late for a process that is down, and the
+database is late when somebody needs to know."""
+
 _SHARE_OF_TIME: Final = 0.01
 """Of one connection's time, how much the gauges of a service may take: they read whole tables."""
 _LONGEST_PAUSE_SECONDS: Final = 300.0
@@ -40,6 +44,7 @@ class Pages:
         self._metrics = metrics
         self._health = health
         self._reading = asyncio.Semaphore(_READERS)
+        self._refreshing: asyncio.Task[None] | None = None
         self._gauges_due = 0.0
         self._gauges = {
             gauge.name: Gauge(gauge.name, gauge.says, gauge.labels, registry=metrics.registry)
@@ -71,11 +76,9 @@ class Pages:
         return _answer(said, ok=not reasons)
 
     async def _exposition(self, _: web.Request) -> web.Response:
-        try:
-            async with self._reading, self._pool.connection() as db:
-                await self._read_gauges(db)
-        except Exception as error:  # whatever it is, what needs no database is still to be scraped
-            log.warning("gauges of the database are as of the last scrape", error=describe(error))
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._refresh())
+        await asyncio.wait((self._refreshing,), timeout=_LONGEST_SCRAPE_SECONDS)
         for observe in self._metrics.at_scrape:
             observe()
         used, opened = self._pool.use()
@@ -83,6 +86,13 @@ class Pages:
         self._metrics.pool_connections.labels("open").set(opened)
         self._metrics.ready.set(0 if self._health.not_ready() else 1)
         return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _refresh(self) -> None:
+        try:
+            async with self._pool.connection() as db:
+                await self._read_gauges(db)
+        except Exception as error:  # whatever it is, what needs no database is still to be scraped
+            log.warning("gauges of the database are as of the last scrape", error=describe(error))
 
     async def _read_gauges(self, db: Database) -> None:
         row = await db.fetchrow(
@@ -92,8 +102,9 @@ class Pages:
         if row is not None:
             self._metrics.outbox_depth.set(row["depth"])
             self._metrics.outbox_age.set(row["age"] or 0)
+        parked = await parking.count_by_reason(db)
         self._metrics.parked.clear()
-        for (topic, reason), count in (await parking.count_by_reason(db)).items():
+        for (topic, reason), count in parked.items():
             self._metrics.parked.labels(topic, reason).set(count)
         self._metrics.retention_overdue.set(max(0.0, (await retention.standing(db)).overdue_seconds))
         for table in await retention.table_sizes(db):

@@ -68,13 +68,33 @@ async def test_pages_that_hang_do_not_hold_up_what_moves_events(counting: Stage,
     db = await asyncpg.connect(counting.database)
     async with db.transaction():
         await db.execute("LOCK TABLE runtime.parked IN ACCESS EXCLUSIVE MODE")
-        hanging = [asyncio.create_task(worker.get("/metrics", 30)) for _ in range(12)]
+        hanging = [asyncio.create_task(worker.get("/parked", 30)) for _ in range(12)]
         key = counting.key()
         await counting.say(counting.event(key, 1))
-        await until(lambda: counting.counted(key), "the event is applied although a dozen scrapes hang")
-        assert not any(scrape.done() for scrape in hanging)
+        await until(lambda: counting.counted(key), "the event is applied although a dozen pages hang")
+        assert not any(page.done() for page in hanging)
     await db.close()
     assert {status for status, _ in await asyncio.gather(*hanging)} == {200}
+
+
+async def test_metrics_are_told_while_the_database_does_not_answer(counting: Stage, worker: Worker) -> None:
+    await counting.say(counting.event(counting.key(), 1, {"raise": SECRET}))
+    await counting.settle()
+    parked = ("fieldbridge_parked", "refused", "requests")
+
+    async def told() -> bool:
+        return await worker.metric(*parked) == 1
+
+    await until(told, "one event is parked")
+    db = await asyncpg.connect(counting.database)
+    async with db.transaction():
+        await db.execute("LOCK TABLE runtime.parked IN ACCESS EXCLUSIVE MODE")
+        pages = [asyncio.create_task(worker.get("/parked", 30)) for _ in range(2)]
+        for _ in range(2):
+            assert await worker.metric("fieldbridge_ready") == 1
+            assert await worker.metric(*parked) == 1
+    await db.close()
+    await asyncio.gather(*pages)
 
 
 async def test_a_trace_goes_through_decisions_and_rounds(counting: Stage) -> None:

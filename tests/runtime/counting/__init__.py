@@ -6,7 +6,7 @@ is stored as text instead of `n`, so that a NUL character in it makes saving fai
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from schemas.envelope import Envelope
 from schemas.topics import REQUESTS, SUBMISSIONS
 from services.runtime.database import Contention, Database
-from services.runtime.service import Decider, Event, FactBody, Known, Reads, Round, Service
+from services.runtime.service import Decider, Event, FactBody, Known, Page, PageAnswer, Reads, Round, Service
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,16 @@ def parse(envelope: Envelope, data: bytes) -> object | None:
     return body
 
 
+async def parked_page(db: Database, _: Mapping[str, str]) -> PageAnswer:
+    return PageAnswer(str(await db.fetchval("SELECT count(*) FROM runtime.parked")))
+
+
 def service() -> Service:
     return Service(
         name="counting",
         reads=(Reads(REQUESTS, parse), Reads(SUBMISSIONS, parse)),
         decider=Decider(load=load, decide=decide, save=save),
         rounds=(Round("announcing", 1.0, load_asked, announce, save, frozenset({"requests"})),),
+        pages=(Page("/parked", parked_page),),
         migrations="tests.runtime.counting.migrations",
     )
