@@ -9,6 +9,7 @@ The text of an exception may hold what an event said: of such only the kind and 
 import logging
 import sys
 import traceback
+from time import monotonic
 from typing import Any, Final, cast
 
 import structlog
@@ -35,7 +36,7 @@ def configure(service: str, level: str, layout: str) -> dict[str, Any]:
         structlog.processors.JSONRenderer() if layout == "json" else structlog.dev.ConsoleRenderer(colors=False)
     )
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*shared, _seldom(), renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
@@ -91,21 +92,45 @@ class _Described(logging.Filter):
         return True
 
 
-class _Seldom(logging.Filter):
-    """Libraries say the same forty times a second while a server is away: each of their lines passes now and then."""
+class _Repeats:
+    """What is said again and again while a server is away: each such line passes now and then."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._passed: dict[tuple[str, str], float] = {}
+        self._passed: dict[tuple[str, ...], float] = {}
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        line = (record.name, str(record.msg)[:_LONGEST_LINE_KNOWN])
-        if record.created - self._passed.get(line, 0.0) < _SAME_LINE_SECONDS:
+    def passes(self, line: tuple[str, ...], now: float) -> bool:
+        """Whether this line was not said for a while."""
+        if now - self._passed.get(line, -_SAME_LINE_SECONDS) < _SAME_LINE_SECONDS:
             return False
         if len(self._passed) > _MOST_LINES_KNOWN:
             self._passed.clear()
-        self._passed[line] = record.created
+        self._passed[line] = now
         return True
+
+
+class _Seldom(logging.Filter):
+    """Libraries say the same forty times a second while a server is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._repeats = _Repeats()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return self._repeats.passes((record.name, str(record.msg)[:_LONGEST_LINE_KNOWN]), monotonic())
+
+
+def _seldom() -> Processor:
+    """Lets what a part of the runtime says of a failure that it tries to overcome pass now and then."""
+    repeats = _Repeats()
+
+    def drop(_: object, __: str, event: EventDict) -> EventDict:
+        if event["level"] == "warning" and "error" in event:
+            line = tuple(str(event.get(name)) for name in ("part", "round", "event", "error"))
+            if not repeats.passes(line, monotonic()):
+                raise structlog.DropEvent
+        return event
+
+    return drop
 
 
 def describe(error: BaseException) -> str:

@@ -30,6 +30,8 @@ class Scenario:
     """Whether the right end is a named hard stop, not recovery."""
     spoils: bool = False
     """Whether it leaves something behind that the next scenario must not meet, such as parked events."""
+    uninterrupted: bool = False
+    """Whether it leaves something behind that only a person can mend, where it is cut short."""
     seeds: int | None = None
     """Of something so long that a few have to do: with how many seeds it is run; None for with all."""
     fires: tuple[str, ...] = ()

@@ -5,11 +5,14 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 from dataclasses import replace
 
 import asyncpg
 import pytest
+import structlog
 
+from services.runtime import logs
 from tests.driving import Worker, until
 from tests.runtime.stage import Stage, type_of
 
@@ -80,19 +83,20 @@ async def test_pages_that_hang_do_not_hold_up_what_moves_events(counting: Stage,
 async def test_metrics_are_told_while_the_database_does_not_answer(counting: Stage, worker: Worker) -> None:
     await counting.say(counting.event(counting.key(), 1, {"raise": SECRET}))
     await counting.settle()
+    (there,) = await counting.fetch("SELECT count(*) FROM runtime.parked WHERE topic = 'requests'")
     parked = ("fieldbridge_parked", "refused", "requests")
 
     async def told() -> bool:
-        return await worker.metric(*parked) == 1
+        return await worker.metric(*parked) == there["count"]
 
-    await until(told, "one event is parked")
+    await until(told, "what is parked is told")
     db = await asyncpg.connect(counting.database)
     async with db.transaction():
         await db.execute("LOCK TABLE runtime.parked IN ACCESS EXCLUSIVE MODE")
         pages = [asyncio.create_task(worker.get("/parked", 30)) for _ in range(2)]
         for _ in range(2):
             assert await worker.metric("fieldbridge_ready") == 1
-            assert await worker.metric(*parked) == 1
+            assert await worker.metric(*parked) == there["count"]
     await db.close()
     await asyncio.gather(*pages)
 
@@ -110,6 +114,27 @@ async def test_a_trace_goes_through_decisions_and_rounds(counting: Stage) -> Non
     spans = {one.split("-")[2] for one in [parent, *parents]}
     assert {one.split("-")[1] for one in parents} == {TRACE}
     assert len(spans) == 3
+
+
+def test_a_failure_that_repeats_itself_is_logged_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("counting", "INFO", "json")
+    try:
+        relay, pump = logs.logger("relay"), logs.logger("pump")
+        for _ in range(50):
+            relay.warning("publishing failed", error="ConnectionError")
+            relay.warning("publishing failed", error="TimeoutError")
+            pump.warning("publishing failed", error="ConnectionError")
+            relay.warning("leads no more")
+    finally:
+        structlog.reset_defaults()
+        structlog.contextvars.clear_contextvars()
+    said = Counter((line["part"], line.get("error")) for line in map(json.loads, capsys.readouterr().err.splitlines()))
+    assert said == {
+        ("relay", "ConnectionError"): 1,
+        ("relay", "TimeoutError"): 1,
+        ("pump", "ConnectionError"): 1,
+        ("relay", None): 50,
+    }
 
 
 async def test_logs_are_structured_and_hold_no_word_of_an_event(counting: Stage, worker: Worker) -> None:

@@ -19,8 +19,8 @@ _OF_PROCESSES: Final = frozenset({"F1", "F2", "F3", "F4", "F5", "F15", "F16", "F
 
 
 def storm(minutes: float, scenarios: Sequence[Scenario]) -> Scenario:
-    """All faults at once that recover on the usual ground."""
-    fit = [one for one in scenarios if not (one.halts or one.spoils or one.seeds or one.setting)]
+    """All faults at once, of scenarios for the usual ground: those that recover, also where others cut them short."""
+    fit = [one for one in scenarios if not (one.halts or one.spoils or one.seeds or one.setting or one.uninterrupted)]
     of_processes = [one for one in fit if one.fault in _OF_PROCESSES]
     of_surroundings = [one for one in fit if one.fault not in _OF_PROCESSES]
 

@@ -60,4 +60,5 @@ PUBLISHER_RESTORED: Final = Scenario(
     sentence="The database of intake, matching or scheduling is replaced by a backup of some seconds ago: a named hard "
     "stop; it goes on once its latest state is back",
     inject=_publisher_restored,
+    uninterrupted=True,
 )
