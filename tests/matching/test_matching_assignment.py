@@ -3,6 +3,7 @@
 from itertools import product
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ortools.graph.python.linear_sum_assignment import SimpleLinearSumAssignment
@@ -27,8 +28,8 @@ def pairs_of(affinities: dict[tuple[int, int], int]) -> Pairs:
 
 
 @st.composite
-def cases(draw: st.DrawFn) -> Case:
-    requests, experts, partners = draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(st.integers(1, 2))
+def cases(draw: st.DrawFn, most: tuple[int, int, int] = (4, 4, 2)) -> Case:
+    requests, experts, partners = (draw(st.integers(1, number)) for number in most)
     limits = [draw(st.integers(1, 4)) for _ in range(experts)]
     seats = Seats(
         load=whole([draw(st.integers(0, limit)) for limit in limits]),
@@ -62,7 +63,7 @@ def worth(choice: tuple[int, ...], affinities: dict[tuple[int, int], int], seats
 
 
 @settings(max_examples=300)
-@given(cases())
+@given(cases() | cases(most=(2, 9, 3)))
 def test_no_other_assignment_serves_earlier_requests_or_fits_better(case: Case) -> None:
     requests, affinities, seats = case
     chosen = tuple(assign(requests, pairs_of(affinities), seats).tolist())
@@ -87,12 +88,12 @@ def test_serving_earlier_requests_first_never_serves_fewer(case: Case) -> None:
     assert served == most
 
 
+@pytest.mark.parametrize(("requests", "experts"), [(40, 25), (9, 70)])
 @settings(max_examples=20)
-@given(st.integers(0, 2**32 - 1))
-def test_a_larger_pool_is_assigned_at_the_cost_another_algorithm_finds(seed: int) -> None:
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_larger_pool_is_assigned_at_the_cost_another_algorithm_finds(requests: int, experts: int, seed: int) -> None:
     """One column for each place an expert has, so that the assignment problem with unit seats is the same problem."""
     random = np.random.default_rng(seed)
-    requests, experts = 40, 25
     limit = random.integers(2, 6, experts)
     load = np.minimum(random.integers(0, 3, experts), limit - 1)
     seats = Seats(load, limit, random.integers(0, 50, experts), np.zeros(experts, np.int64), whole([10_000]))

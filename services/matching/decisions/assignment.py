@@ -8,8 +8,8 @@ the independent sets of a matroid (a gammoid: linked to the sink through capacit
 greatest weight is also a largest one, and the same one for any weights in the order of precedence. Weights that fall
 by equal steps therefore give the exact lexicographic order, and fit into 64 bits where powers of two would not.
 
-All eligible pairs take part, not the best few of each request: whoever is left out may be the one who serves it when
-the best are taken, and a million pairs are solved in a fraction of a second.
+Not all eligible pairs have to take part, only so many of each request that one of them is free whatever the others
+are given: see `_enough`. What is left out is no loss, unlike where each request keeps its best few.
 """
 
 from dataclasses import dataclass
@@ -67,6 +67,7 @@ def assign(requests: int, pairs: Pairs, seats: Seats) -> Whole:
     experts, partners = seats.load.size, seats.partner_free.size
     expert_node, partner_node = requests, requests + experts
     sink = partner_node + partners
+    pairs = _enough(pairs, seats)
     flow = cast(_Network, SimpleMinCostFlow())
     chosen = _arcs(flow, pairs.request, expert_node + pairs.expert, np.ones_like(pairs.request), BEST - pairs.affinity)
     expert, capacity, cost = _places(pairs, seats)
@@ -87,6 +88,25 @@ def assign(requests: int, pairs: Pairs, seats: Seats) -> Whole:
     result = np.full(requests, NOBODY, np.int64)
     result[pairs.request[taken]] = pairs.expert[taken]
     return result
+
+
+def _enough(pairs: Pairs, seats: Seats) -> Pairs:
+    """Pairs among which there is an optimal assignment: of each request and partner as many as there are requests.
+
+    They are the cheapest for experts as they stand. Where a request is given another expert of the same partner, the
+    other requests leave one of these without a place taken, who costs no more in that place: places of an expert only
+    grow dearer. Partners that could serve every request hold nobody up and count as one.
+    """
+    requests = np.count_nonzero(np.bincount(pairs.request))
+    scarce = np.where(seats.partner_free < requests, np.arange(1, seats.partner_free.size + 1), 0)
+    run = pairs.request * (scarce.size + 1) + scarce[seats.partner[pairs.expert]]
+    first_place = load_cost(seats.load, seats.limit) + seats.recency
+    cost = BEST - pairs.affinity + first_place[pairs.expert]
+    order = np.argsort(run * (int(cost.max()) + 1) + cost, kind="stable")
+    begins = np.flatnonzero(np.diff(run[order], prepend=-1))
+    rank = np.arange(order.size) - np.repeat(begins, np.diff(begins, append=order.size))
+    kept = np.sort(order[rank < requests])
+    return Pairs(pairs.request[kept], pairs.expert[kept], pairs.affinity[kept])
 
 
 class _Network(Protocol):

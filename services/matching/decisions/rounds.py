@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from schemas.vocabulary import ExpertId, PartnerId, RequestId
 from services.matching.decisions.affinity import affinity, reasons
 from services.matching.decisions.assignment import NOBODY, RECENCY_WEIGHT, Pairs, Seats, assign
-from services.matching.decisions.bench import Bench, Roster, Whole
+from services.matching.decisions.bench import Bench, Real, Roster, Whole
 from services.matching.decisions.conflicts import conflict_with
 from services.matching.decisions.eligibility import ELIGIBLE, REASONS, Ask, Reason, Standing, first_reason, standing
 from services.matching.decisions.explain import SAYS, Shortfall, shortfalls, would_help
@@ -174,18 +175,22 @@ def _match(listed: Bench, waiting: Sequence[Request], load: Load, now: datetime)
 
 def _seats(listed: Bench, load: Load, now: datetime) -> Seats:
     return Seats(
-        load=np.array([load.experts.get(one.expert_id, 0) for one in listed.experts], np.int64),
+        load=np.fromiter(map(load.experts.get, listed.row, repeat(0)), np.int64),
         limit=listed.load_limit,
-        recency=np.array([_recency(load.proposed_at.get(one.expert_id), now) for one in listed.experts], np.int64),
+        recency=_recency(listed, load, now),
         partner=listed.partner,
         partner_free=np.array([_free(listed.partners.get(one), load) for one in listed.rows_of], np.int64),
     )
 
 
-def _recency(proposed_at: datetime | None, now: datetime) -> int:
-    if proposed_at is None:
-        return 0
-    return int(RECENCY_WEIGHT * max(0.0, 1 - max(now - proposed_at, timedelta(0)) / RECENT))
+def _recency(listed: Bench, load: Load, now: datetime) -> Whole:
+    """What having been proposed lately costs each expert. Who is no longer listed falls into a place past the last."""
+    row = np.fromiter(map(listed.row.get, load.proposed_at, repeat(len(listed))), np.int64)
+    proposed_at = np.fromiter(map(datetime.timestamp, load.proposed_at.values()), np.float64)
+    share: Real = (now.timestamp() - proposed_at) / RECENT.total_seconds()
+    cost = np.zeros(len(listed) + 1, np.int64)
+    cost[row] = RECENCY_WEIGHT * (1 - share.clip(0, 1))
+    return cost[:-1]
 
 
 def _free(partner: Partner | None, load: Load) -> int:
