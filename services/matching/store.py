@@ -2,10 +2,9 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
-from functools import lru_cache
 from typing import Final, assert_never
 
 from pydantic import TypeAdapter
@@ -135,14 +134,11 @@ def _match(row: Row) -> Match:
     )
 
 
-@lru_cache(maxsize=20_000)
-def _expert(state: str) -> Expert:
-    """An expert from what is stored of them. Remembered: where one changes, a round reads all of them again."""
-    return _EXPERT.validate_json(state)
-
-
 def _experts(rows: Sequence[Row]) -> dict[ExpertId, Expert]:
-    return {row["id"]: replace(_expert(row["state"]), changed=row["changed"], version=row["version"]) for row in rows}
+    return {
+        row["id"]: replace(_EXPERT.validate_json(row["state"]), changed=row["changed"], version=row["version"])
+        for row in rows
+    }
 
 
 def _partners(rows: Sequence[Row]) -> dict[PartnerId, Partner]:
@@ -286,8 +282,9 @@ WHERE request_id IN (SELECT unnest($1::text[]) UNION
                       ORDER BY due NULLS FIRST, request_id LIMIT $3))
 """
 # Only a change that is locked is this round's to look at, and to mark as looked at.
-_ROSTER: Final = """
-SELECT expert_id AS id, version, expert_id = ANY($1) AS changed, state FROM expert WHERE listed OR expert_id = ANY($1)
+_LISTED: Final = "SELECT expert_id AS id, version FROM expert WHERE listed OR expert_id = ANY($1)"
+_THESE_EXPERTS: Final = """
+SELECT expert_id AS id, version, false AS changed, state FROM expert WHERE expert_id = ANY($1)
 """
 _ALL_PARTNERS: Final = "SELECT partner_id AS id, version, partner_id = ANY($1) AS changed, state FROM partner"
 _EDITION: Final = """
@@ -309,6 +306,7 @@ class Boards:
     def __init__(self) -> None:
         self._edition: tuple[int, ...] = ()
         self._remembered: Roster | None = None
+        self._experts: Mapping[ExpertId, Expert] = {}
 
     async def load(self, db: Database, now: datetime) -> Board | None:
         """What a round has to look at, or None where nothing has changed since the last.
@@ -321,8 +319,8 @@ class Boards:
         today = now.date()
         if not await db.fetchval(_NEWS, today):
             return None
-        expert_ids = [row["expert_id"] for row in await db.fetch(_CHANGED_EXPERTS)]
-        partner_ids = [row["partner_id"] for row in await db.fetch(_CHANGED_PARTNERS)]
+        expert_ids: list[ExpertId] = [row["expert_id"] for row in await db.fetch(_CHANGED_EXPERTS)]
+        partner_ids: list[PartnerId] = [row["partner_id"] for row in await db.fetch(_CHANGED_PARTNERS)]
         requests = await _requests_to_look_at(db, expert_ids, partner_ids, today)
         held = await db.fetch(_HELD, now - RECENT)
         return Board(
@@ -333,7 +331,7 @@ class Boards:
             proposed_at={row["expert_id"]: row["proposed_at"] for row in held},
         )
 
-    async def _roster(self, db: Database, expert_ids: Sequence[str], partner_ids: Sequence[str]) -> Roster:
+    async def _roster(self, db: Database, expert_ids: Sequence[ExpertId], partner_ids: Sequence[PartnerId]) -> Roster:
         """The roster as it stands, with those marked whose change this round looks at.
 
         Each change of a row adds one to its version and none is ever deleted, so the sum tells editions apart. It is
@@ -344,11 +342,19 @@ class Boards:
         marked = bool(expert_ids or partner_ids)
         if self._remembered is not None and edition == self._edition and not marked:
             return self._remembered
-        roster = Roster(
-            _experts(await db.fetch(_ROSTER, expert_ids)), _partners(await db.fetch(_ALL_PARTNERS, partner_ids))
-        )
+        self._experts = await self._as_they_stand(db, expert_ids)
+        changed = {expert_id: replace(self._experts[expert_id], changed=True) for expert_id in expert_ids}
+        roster = Roster({**self._experts, **changed}, _partners(await db.fetch(_ALL_PARTNERS, partner_ids)))
         self._edition, self._remembered = edition, None if marked else roster
         return roster
+
+    async def _as_they_stand(self, db: Database, expert_ids: Sequence[ExpertId]) -> dict[ExpertId, Expert]:
+        """All who are listed, and these. Only who has changed is read."""
+        versions = {row["id"]: row["version"] for row in await db.fetch(_LISTED, expert_ids)}
+        known = self._experts
+        stale = [one for one, version in versions.items() if one not in known or known[one].version != version]
+        read = _experts(await db.fetch(_THESE_EXPERTS, stale)) if stale else {}
+        return {one: read[one] if one in read else known[one] for one in versions}
 
 
 async def _requests_to_look_at(
