@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from itertools import combinations
 from typing import Any, TypeVar
 
 from schemas import matches, requests, roster
@@ -34,7 +35,9 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 CHICAGO = Place(41.88, -87.63)
 DENVER = Place(39.74, -104.99)
 ONE = RequestId("R1")
+TWO = RequestId("R2")
 ANNA = ExpertId("E1")
+BORIS = ExpertId("E2")
 
 Body = requests.RequestBody | matches.MatchBody | roster.RosterBody
 T = TypeVar("T")
@@ -142,6 +145,31 @@ def other_dates(version: int, window: DateWindow | None = None, *blackouts: Date
     )
 
 
+def held() -> Body:
+    return requests.RequestHeld(request_id=ONE, reason="an inquiry")
+
+
+def resumed() -> Body:
+    return requests.RequestResumed(request_id=ONE, reason="inquiry over")
+
+
+def cancelled() -> Body:
+    return requests.RequestCancelled(request_id=ONE, reason="no funds")
+
+
+def reopened(window: DateWindow = WINTER) -> Body:
+    return requests.RequestReopened(request_id=ONE, terms=terms(window), reason="again")
+
+
+def amended(window: DateWindow = WINTER, *modes: DeliveryMode) -> Body:
+    asked = terms(window, modes=modes) if modes else terms(window)
+    return requests.RequestAmended(request_id=ONE, terms=asked)
+
+
+REPORTS = (reported("R1/s1.1"), reported("R1/s1.2"), reported("R1/s1.3"))
+WHOLE_LIFE = (accepted(), listed(), confirmed(), approved(), cleared(), *REPORTS, evaluated())
+
+
 def experts_named(body: Body) -> set[ExpertId]:
     match body:
         case matches.MatchConfirmed():
@@ -195,3 +223,18 @@ def interleavings(streams: Sequence[Sequence[T]]) -> Iterator[list[T]]:
             rest = [*streams[:nth], stream[1:], *streams[nth + 1 :]]
             for order in interleavings(rest):
                 yield [stream[0], *order]
+
+
+def on_day(window: TimeWindow) -> DateWindow:
+    """The day on which it starts."""
+    return DateWindow(window.start.date(), window.start.date())
+
+
+def ids(plan: Plan) -> list[str]:
+    return [session.session_id for session in plan.sessions]
+
+
+def assert_nobody_is_booked_twice(world: World) -> None:
+    for booked in world.known.booked.values():
+        for (_, one), (_, other) in combinations(booked, 2):
+            assert not one.overlaps(other)

@@ -1,80 +1,53 @@
-"""The life of an engagement: the same end whichever topic speaks first, nobody booked twice, freed at any moment."""
+"""The life of an engagement: the same end whichever topic speaks first, freed at any moment."""
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime, time, timedelta
-from itertools import combinations, pairwise
+from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from schemas import engagements, matches, requests, roster
-from schemas.vocabulary import DateWindow, DeliveryMode, ExpertId, Outcome, Place, RequestId, TimeWindow
+from schemas.vocabulary import DateWindow, DeliveryMode, Outcome, RequestId
 from services.scheduling.app import service
 from services.scheduling.decisions.engagement import Step
 from tests.scheduling.scheduling_world import (
     ANNA,
-    CHICAGO,
+    BORIS,
     NOW,
     ONE,
+    REPORTS,
     SPRING,
+    WHOLE_LIFE,
     WINTER,
     Body,
     World,
     accepted,
+    amended,
     approved,
+    assert_nobody_is_booked_twice,
+    cancelled,
     cleared,
     confirmed,
     days,
     evaluated,
+    held,
+    ids,
     interleavings,
     listed,
     match_id,
     off,
+    on_day,
     other_dates,
     released,
+    reopened,
     reported,
+    resumed,
     terms,
     types,
     withdrawn,
 )
-
-BORIS = ExpertId("E2")
-TWO = RequestId("R2")
-REPORTS = (reported("R1/s1.1"), reported("R1/s1.2"), reported("R1/s1.3"))
-WHOLE_LIFE = (accepted(), listed(), confirmed(), approved(), cleared(), *REPORTS, evaluated())
-
-
-def held() -> Body:
-    return requests.RequestHeld(request_id=ONE, reason="an inquiry")
-
-
-def resumed() -> Body:
-    return requests.RequestResumed(request_id=ONE, reason="inquiry over")
-
-
-def cancelled() -> Body:
-    return requests.RequestCancelled(request_id=ONE, reason="no funds")
-
-
-def reopened(window: DateWindow = WINTER) -> Body:
-    return requests.RequestReopened(request_id=ONE, terms=terms(window), reason="again")
-
-
-def amended(window: DateWindow = WINTER, *modes: DeliveryMode) -> Body:
-    asked = terms(window, modes=modes) if modes else terms(window)
-    return requests.RequestAmended(request_id=ONE, terms=asked)
-
-
-def on_day(window: TimeWindow) -> DateWindow:
-    """The day on which it starts."""
-    return DateWindow(window.start.date(), window.start.date())
-
-
-def ids(plan: engagements.Plan) -> list[str]:
-    return [session.session_id for session in plan.sessions]
 
 
 def rest(world: World) -> tuple[object, ...]:
@@ -331,195 +304,6 @@ def test_days_off_that_are_past_move_nothing_though_the_report_is_late() -> None
         assert types(said) == ([] if late else ["engagement.replanned"])
 
 
-def begun() -> World:
-    """A world in which a plan of three sessions is confirmed."""
-    world = World()
-    world.hears(accepted(), listed(), listed(BORIS), confirmed(), approved(), cleared())
-    return world
-
-
-def after(nth: int, world: World) -> datetime:
-    """The moment at which one of the sessions planned last is over."""
-    return world.plans()[-1].sessions[nth - 1].takes_place.end
-
-
-SECOND_DAY = begun().plans()[0].sessions[1].takes_place
-MOVES = [
-    off(on_day(SECOND_DAY)),
-    other_dates(1),
-    amended(SPRING),
-    amended(WINTER, DeliveryMode.PEER_EXCHANGE),
-]
-
-
-@pytest.mark.parametrize("move", MOVES)
-def test_a_session_that_took_place_is_kept_whether_its_report_comes_before_another_plan_or_after(move: Body) -> None:
-    ends: list[World] = []
-    for order in interleavings([[REPORTS[0]], [move]]):
-        world = begun()
-        over = after(1, world)
-        world.hears(*order, at=over)
-        ends.append(world)
-        (first, replanned) = world.plans()
-        assert replanned.sessions[0] == first.sessions[0]
-        assert ids(replanned) == ["R1/s1.1", "R1/s2.2", "R1/s2.3"]
-        assert min(session.takes_place.start for session in replanned.sessions[1:]) > over
-        assert_nobody_is_booked_twice(world)
-        said = world.hears(approved(2), cleared(2), reported("R1/s2.2"), reported("R1/s2.3"), at=over)
-        assert types(said) == ["engagement.confirmed", "engagement.delivered"]
-    assert ends[0].plans() == ends[1].plans()
-
-
-def test_a_session_is_not_over_before_its_end() -> None:
-    world = begun()
-    world.hears(other_dates(1), at=after(1, world) - timedelta(seconds=1))
-    assert ids(world.plans()[-1]) == ["R1/s2.1", "R1/s2.2", "R1/s2.3"]
-
-
-def test_an_engagement_is_delivered_only_once_what_took_place_is_reported_too() -> None:
-    world = begun()
-    over = after(1, world)
-    world.hears(other_dates(1), at=over)
-    assert len(world.booked()) == 3
-    said = world.hears(approved(2), cleared(2), reported("R1/s2.2"), reported("R1/s2.3"), at=over)
-    assert types(said) == ["engagement.confirmed"]
-    assert types(world.hears(REPORTS[0], at=over)) == ["engagement.delivered"]
-
-
-def test_what_took_place_is_kept_through_plans_that_nobody_approves() -> None:
-    world = begun()
-    over = after(1, world)
-    world.hears(other_dates(1), other_dates(2), other_dates(3), at=over)
-    assert ids(world.plans()[-1]) == ["R1/s1.1", "R1/s4.2", "R1/s4.3"]
-    assert types(world.hears(approved(4), cleared(4), at=over)) == ["engagement.confirmed"]
-
-
-def test_once_all_took_place_nothing_is_left_to_move() -> None:
-    world = begun()
-    over = after(3, world)
-    assert world.hears(*MOVES, at=over) == []
-    assert types(world.hears(*REPORTS, at=over)) == ["engagement.delivered"]
-
-
-def test_sessions_of_a_plan_that_was_never_confirmed_did_not_take_place() -> None:
-    world = World()
-    world.hears(accepted(), listed(), confirmed(), approved())
-    world.hears(other_dates(1), at=after(2, world))
-    assert ids(world.plans()[-1]) == ["R1/s2.1", "R1/s2.2", "R1/s2.3"]
-
-
-ENDS_OF_A_MATCH = [
-    released(),
-    withdrawn(),
-    cancelled(),
-    confirmed(2, experts=[BORIS]),
-    off(days("2026-11-01", "2027-12-31")),
-]
-
-
-@pytest.mark.parametrize("ending", ENDS_OF_A_MATCH)
-@pytest.mark.parametrize("took_place", [0, 1, 2, 3])
-def test_a_session_that_took_place_is_never_called_off(ending: Body, took_place: int) -> None:
-    world = begun()
-    sessions = ids(world.plans()[0])
-    said = world.hears(ending, at=after(took_place, world) if took_place else NOW)
-    called_off = [fact.session_id for fact in said if isinstance(fact, engagements.SessionCancelled)]
-    untouched = took_place == 3 and ending == ENDS_OF_A_MATCH[-1]
-    assert called_off == sessions[took_place:]
-    assert len(world.booked()) == (3 if untouched else 0)
-
-
-def test_other_experts_start_from_the_first_session_whether_the_report_of_the_others_is_late_or_not() -> None:
-    for order in interleavings([[REPORTS[0]], [released(), confirmed(2, experts=[BORIS])]]):
-        world = begun()
-        world.hears(*order, at=after(1, world))
-        assert ids(world.plans()[-1]) == ["R1/s2.1", "R1/s2.2", "R1/s2.3"]
-        assert len(world.booked(BORIS)) == 3
-
-
-@pytest.mark.parametrize("approvals", [(approved(), cleared()), (cleared(), approved())])
-@pytest.mark.parametrize("took_place", [0, 1])
-def test_a_plan_whose_dates_pass_before_both_approvals_gets_other_dates_instead(
-    approvals: Sequence[Body], took_place: int
-) -> None:
-    world = World()
-    world.hears(accepted(), listed(), confirmed())
-    late = world.plans()[0].sessions[took_place].takes_place.start + timedelta(seconds=1)
-    world.hears(approvals[0])
-    (replanned,) = world.hears(approvals[1], at=late)
-    assert isinstance(replanned, engagements.EngagementReplanned)
-    assert replanned.reason == "Its dates have passed before both approvals were there."
-    assert ids(replanned) == ["R1/s2.1", "R1/s2.2", "R1/s2.3"]
-    assert all(session.takes_place.start > late for session in replanned.sessions)
-    assert types(world.hears(*approvals, at=late)) == []
-    assert types(world.hears(approved(2), at=late)) == []
-    assert types(world.hears(cleared(2), at=late)) == ["engagement.confirmed"]
-
-
-def test_approvals_that_are_there_when_the_first_session_begins_are_in_time() -> None:
-    world = World()
-    world.hears(accepted(), listed(), confirmed(), approved())
-    assert types(world.hears(cleared(), at=world.plans()[0].sessions[0].takes_place.start)) == ["engagement.confirmed"]
-
-
-def test_a_plan_whose_dates_pass_and_for_which_no_others_are_left_is_given_up() -> None:
-    world = World()
-    world.hears(accepted(), listed(), confirmed(), approved())
-    said = world.hears(cleared(), at=datetime.combine(WINTER.last, time(18), UTC))
-    assert types(said) == ["session.cancelled"] * 3 + ["engagement.not_plannable"]
-
-
-@pytest.mark.parametrize("approvals", [(), (approved(),), (approved(), cleared())])
-def test_sessions_dated_within_a_hold_get_other_dates_after_it(approvals: Sequence[Body]) -> None:
-    for order in interleavings([[held()], approvals]):
-        world = World()
-        world.hears(accepted(), listed(), confirmed(), *order)
-        late = after(2, world)
-        (replanned,) = world.hears(resumed(), at=late)
-        assert isinstance(replanned, engagements.EngagementReplanned)
-        assert replanned.reason == "Its dates had passed when the request came off hold."
-        assert ids(replanned) == ["R1/s2.1", "R1/s2.2", "R1/s2.3"]
-        assert all(session.takes_place.start > late for session in replanned.sessions)
-        assert types(world.hears(approved(2), cleared(2), at=late)) == ["engagement.confirmed"]
-
-
-def test_a_hold_moves_neither_what_took_place_before_it_nor_what_is_reported_during_it() -> None:
-    world = begun()
-    first, second = after(1, world), after(2, world)
-    world.hears(held(), at=first)
-    world.hears(resumed(), at=second)
-    assert ids(world.plans()[-1]) == ["R1/s1.1", "R1/s2.2", "R1/s2.3"]
-    world = begun()
-    world.hears(held(), REPORTS[0], at=first)
-    world.hears(REPORTS[1], at=second)
-    assert world.hears(resumed(), at=second) == []
-
-
-def test_a_request_that_is_not_on_hold_has_nothing_to_resume() -> None:
-    world = World()
-    world.hears(accepted(), listed(), confirmed())
-    assert world.hears(resumed(), at=after(2, world)) == []
-
-
-def test_what_is_dated_within_a_hold_is_called_off_with_the_rest() -> None:
-    world = begun()
-    world.hears(held())
-    said = world.hears(withdrawn(), at=after(2, world))
-    assert types(said) == ["session.cancelled"] * 3 + ["engagement.closed"]
-
-
-def test_an_expert_who_moves_on_the_way_home_is_not_booked_before_being_there() -> None:
-    far, near = Place(61.2, -149.9), CHICAGO
-    world = World()
-    world.hears(accepted(), listed(home=far, zone="America/Chicago"), confirmed(), approved(), cleared())
-    visit, advice = world.plans()[0].sessions[1:]
-    assert visit.occupies.end - visit.takes_place.end > timedelta(days=2)
-    moved = listed(home=near, zone="America/Chicago", unavailable=[on_day(advice.takes_place)])
-    assert types(world.hears(moved, at=visit.takes_place.end)) == ["engagement.replanned"]
-    assert world.plans()[-1].sessions[2].takes_place.start >= visit.occupies.end
-    assert_nobody_is_booked_twice(world)
-
-
 def test_executive_and_point_of_contact_who_both_want_other_dates_get_one_other_plan() -> None:
     for world in all_ends((accepted(), other_dates(1), other_dates(1)), (confirmed(),), (listed(),)):
         assert [plan.plan_version for plan in world.plans()] == [1, 2]
@@ -637,12 +421,6 @@ def within(window: DateWindow, world: World) -> bool:
     return all(one.takes_place.start.date() in window and one.takes_place.end.date() in window for one in sessions)
 
 
-def assert_nobody_is_booked_twice(world: World) -> None:
-    for booked in world.known.booked.values():
-        for (_, one), (_, other) in combinations(booked, 2):
-            assert not one.overlaps(other)
-
-
 def assert_every_session_is_accounted_for(world: World) -> None:
     """Every session ever planned is ahead, reported, cancelled or replaced by another plan."""
     for request_id, known in world.known.engagements.items():
@@ -659,92 +437,3 @@ def assert_every_session_is_accounted_for(world: World) -> None:
             for session in plan.sessions:
                 assert session.session_id in replaced | said | ahead | known.reported
         assert not said & ahead
-
-
-SOUP = st.one_of(
-    st.builds(accepted, st.sampled_from([ONE, TWO])),
-    st.builds(confirmed, st.integers(1, 3), st.sampled_from([ONE, TWO]), st.sampled_from([(ANNA,), (ANNA, BORIS)])),
-    st.builds(released, st.integers(1, 3), st.sampled_from([ONE, TWO])),
-    st.builds(listed, st.sampled_from([ANNA, BORIS])),
-    st.builds(
-        off,
-        st.sampled_from([days("2026-12-01", "2026-12-20"), days("2027-01-01", "2027-02-15"), WINTER]),
-        expert_id=st.sampled_from([ANNA, BORIS]),
-    ),
-    st.builds(approved, st.integers(1, 4), st.sampled_from([ONE, TWO])),
-    st.builds(cleared, st.integers(1, 4), st.sampled_from([ONE, TWO])),
-    st.builds(reported, st.sampled_from([f"R1/s{version}.{nth}" for version in (1, 2, 3) for nth in (1, 2, 3)])),
-    st.builds(withdrawn, st.sampled_from([ONE, TWO])),
-    st.builds(other_dates, st.integers(1, 3), st.sampled_from([None, SPRING, WINTER])),
-    st.sampled_from([held(), resumed(), cancelled(), evaluated(), reopened(SPRING), amended(SPRING)]),
-)
-
-
-@settings(max_examples=300)
-@given(st.lists(SOUP, max_size=40))
-def test_whatever_comes_in_whatever_order_the_facts_stay_in_order_and_nobody_is_booked_twice(heard: list[Body]) -> None:
-    world = World()
-    for body in heard:
-        world.hears(body)
-        assert_nobody_is_booked_twice(world)
-    booked = {(request_id, window) for windows in world.known.booked.values() for request_id, window in windows}
-    assert booked == {
-        (request_id, session.occupies)
-        for request_id, known in world.known.engagements.items()
-        for session in known.outstanding
-    }
-    for request_id in world.known.engagements:
-        facts = [fact for fact in world.facts if fact.request_id == request_id]
-        versions = [fact.plan_version for fact in facts if isinstance(fact, engagements.Plan)]
-        assert versions == list(range(1, len(versions) + 1))
-        for nth, fact in enumerate(facts):
-            if isinstance(fact, engagements.EngagementConfirmed):
-                assert approved(fact.plan_version, request_id) in heard
-                assert cleared(fact.plan_version, request_id) in heard
-                assert any(
-                    isinstance(earlier, engagements.Plan) and earlier.plan_version == fact.plan_version
-                    for earlier in facts[:nth]
-                )
-            if isinstance(fact, engagements.EngagementDelivered):
-                assert "engagement.confirmed" in types(facts[:nth])
-
-
-PACE = st.sampled_from([0, 0, 0, 1, 4, 15])
-"""Days from one event to the next."""
-LATER = st.lists(st.tuples(SOUP, PACE), max_size=25)
-
-
-@settings(max_examples=300)
-@given(LATER)
-def test_however_time_passes_what_took_place_stays_and_nothing_starts_before_both_approvals(
-    later: list[tuple[Body, int]],
-) -> None:
-    world, now = World(), NOW
-    world.hears(accepted(), listed(), listed(BORIS), confirmed(), approved(), cleared())
-    plan, took_place, reports = world.plans()[0], set[str](), set[str]()
-    in_force = True
-    for body, days_later in later:
-        now += timedelta(days=days_later)
-        if in_force and not world.engagement().on_hold:
-            took_place |= {session.session_id for session in plan.sessions if session.takes_place.end <= now}
-        if isinstance(body, requests.SessionReported):
-            reports.add(body.session_id)
-        for fact in world.hears(body, at=now):
-            match fact:
-                case _ if fact.request_id != ONE:
-                    pass
-                case engagements.EngagementPlanned():
-                    plan, in_force = fact, False
-                case engagements.EngagementReplanned():
-                    assert took_place & set(ids(plan)) <= set(ids(fact))
-                    plan, in_force = fact, False
-                case engagements.EngagementConfirmed():
-                    last = max((nth for nth, one in enumerate(ids(plan), 1) if one in reports | took_place), default=0)
-                    assert all(session.takes_place.start >= now for session in plan.sessions[last:])
-                    in_force = True
-                case engagements.SessionCancelled():
-                    assert fact.session_id not in took_place
-                    in_force = False
-                case _:
-                    pass
-        assert_nobody_is_booked_twice(world)
