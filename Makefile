@@ -38,9 +38,11 @@ compose-test: $(READY) ## the container stack for real, where there are containe
 bench: $(READY) ## all benchmarks, more than an hour; one of them: make bench ONLY=runtime
 	$(BIN)/python -m tests.benchmarks $(or $(ONLY),all)
 
-faults: $(READY) ## the fault campaign, about four hours for ten seeds; with a report in .fieldbridge/faults
+faults: $(READY) ## the fault campaign, about two and a half hours for ten seeds; with reports in .fieldbridge/faults
 	$(BIN)/python -m tests.faults --plain-faust --broken
-	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),10) --minutes 10
+	$(BIN)/python -m tests.faults --report .fieldbridge/faults/alone.md
+	$(BIN)/python -m tests.faults --seeds $(or $(SEEDS),10) --minutes 10 --rate 28 --requests-per-scenario 400 \
+	    --processes 3 --recovery-within 60
 
 schemas: $(READY) ## write the AsyncAPI document and the JSON Schemas anew from the models
 	$(BIN)/fieldbridge schemas write
