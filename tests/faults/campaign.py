@@ -144,7 +144,7 @@ class Course:
 
     async def _play(self, turn: Turn, outcome: Outcome, judge: Judge) -> Outcome:
         scenario, ground = turn.scenario, self._ground
-        before = await used(ground)
+        before = used(ground)
         folder = ground.surroundings.home / f"{scenario.name}-{turn.seed}"
         folder.mkdir()
         run = f"{scenario.name}.{turn.seed}"
@@ -170,7 +170,7 @@ class Course:
             found += _restless(flow)
         if not scenario.spoils:
             found += [f"{count} events are parked: {what}" for what, count in judge.set_aside.items()]
-        after = await used(ground)
+        after = used(ground)
         found += [*field.found, *unbounded(before, after), *_slow(recovery, self._plan.longest_recovery)]
         return replace(
             _counted(outcome, flow.submitted, flow.simulation.tally.acknowledged),

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
-
-import asyncpg
+from urllib.parse import urlsplit
 
 from schemas.topics import SERVICES
 from tests.faults.ground import Ground
@@ -28,25 +27,18 @@ class Use:
     connections: int
 
 
-async def used(ground: Ground) -> dict[str, Use]:
-    """What the stack's own processes use."""
-    administrator = ground.surroundings.administrator
-    assert administrator is not None
-    connection = await asyncpg.connect(administrator)
-    try:
-        rows = await connection.fetch("SELECT datname, count(*) AS connections FROM pg_stat_activity GROUP BY datname")
-    finally:
-        await connection.close()
-    connections = {row["datname"]: row["connections"] for row in rows}
+def used(ground: Ground) -> dict[str, Use]:
+    """What the stack's own processes use. Others of the same service, which a scenario has added, do not count."""
     uses: dict[str, Use] = {}
     for service in SERVICES:
         process = ground.process(service)
+        postgres = urlsplit(ground.stack.database(service)).port
         with process.oneshot():
             uses[service] = Use(
                 process.pid,
                 process.memory_info().rss,
                 process.num_fds(),
-                connections.get(f"{ground.surroundings.database_prefix}_{service}", 0),
+                sum(1 for one in process.net_connections("tcp") if one.raddr and one.raddr.port == postgres),
             )
     return uses
 
