@@ -36,7 +36,7 @@ def configure(service: str, level: str, layout: str) -> dict[str, Any]:
         structlog.processors.JSONRenderer() if layout == "json" else structlog.dev.ConsoleRenderer(colors=False)
     )
     structlog.configure(
-        processors=[*shared, _seldom(), renderer],
+        processors=[*shared, _without_repeats(), renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
@@ -98,8 +98,9 @@ class _Repeats:
     def __init__(self) -> None:
         self._passed: dict[tuple[str, ...], float] = {}
 
-    def passes(self, line: tuple[str, ...], now: float) -> bool:
+    def passes(self, *line: str) -> bool:
         """Whether this line was not said for a while."""
+        now = monotonic()
         if now - self._passed.get(line, -_SAME_LINE_SECONDS) < _SAME_LINE_SECONDS:
             return False
         if len(self._passed) > _MOST_LINES_KNOWN:
@@ -116,18 +117,17 @@ class _Seldom(logging.Filter):
         self._repeats = _Repeats()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return self._repeats.passes((record.name, str(record.msg)[:_LONGEST_LINE_KNOWN]), monotonic())
+        return self._repeats.passes(record.name, str(record.msg)[:_LONGEST_LINE_KNOWN])
 
 
-def _seldom() -> Processor:
+def _without_repeats() -> Processor:
     """Lets what a part of the runtime says of a failure that it tries to overcome pass now and then."""
     repeats = _Repeats()
 
     def drop(_: object, __: str, event: EventDict) -> EventDict:
-        if event["level"] == "warning" and "error" in event:
-            line = tuple(str(event.get(name)) for name in ("part", "round", "event", "error"))
-            if not repeats.passes(line, monotonic()):
-                raise structlog.DropEvent
+        line = (str(event.get(name)) for name in ("part", "round", "event", "error"))
+        if event["level"] == "warning" and "error" in event and not repeats.passes(*line):
+            raise structlog.DropEvent
         return event
 
     return drop

@@ -22,7 +22,8 @@ from services.runtime.service import Page, Service
 Answer = Callable[[web.Request], Awaitable[web.Response]]
 
 _READERS: Final = 2
-"""Most connections that pages take at a time: what moves events is not to wait for those who look on."""
+"""Most connections that pages take at a time, beside the one for all scrapes: what moves events is not to wait for
+those who look on."""
 
 _LONGEST_SCRAPE_SECONDS: Final = 2.0
 """How long a scrape waits for the database. Prometheus takes one that is late for a process that is down, and the

@@ -153,7 +153,7 @@ class Course:
             await flow.reach(min(1.0, self._plan.rate / self._plan.requests))
             try:
                 alerts = await self._inject(scenario, field, folder)
-            except Exception as error:  # what was done until then says why
+            except Exception as error:  # a fault that cannot be injected is a finding, with what was done until then
                 told = replace(_counted(outcome, flow.submitted, 0), said=tuple(field.said))
                 return replace(told, findings=(_not_carried_out(error),))
             outcome = replace(outcome, said=tuple(field.said), alert=", ".join(alerts))

@@ -108,7 +108,7 @@ def test_a_larger_pool_is_assigned_at_the_cost_another_algorithm_finds(requests:
     for row in range(len(places)):
         for column in range(len(places)):
             solver.add_arc_with_cost(row, column, int(costs[row, column]))
-    assert solver.solve() == solver.OPTIMAL  # pyright: ignore[reportUnknownMemberType]
+    assert solver.solve() == solver.OPTIMAL
     chosen = assign(
         requests,
         Pairs(np.repeat(np.arange(requests), experts), np.tile(np.arange(experts), requests), affinity.ravel()),

@@ -21,7 +21,7 @@ SECRET = "jane.doe@police.example"
 
 
 async def test_promtool_finds_nothing_to_say_about_the_metrics(counting: Stage, worker: Worker) -> None:
-    if (promtool := shutil.which("promtool")) is None:
+    if (promtool := shutil.which("promtool")) is None:  # it is no Python package; continuous integration installs it
         pytest.skip("promtool is not installed; it comes with Prometheus")
     await counting.say(counting.event(counting.key(), 1))
     await counting.settle()
@@ -72,12 +72,13 @@ async def test_pages_that_hang_do_not_hold_up_what_moves_events(counting: Stage,
     async with db.transaction():
         await db.execute("LOCK TABLE runtime.parked IN ACCESS EXCLUSIVE MODE")
         hanging = [asyncio.create_task(worker.get("/parked", 30)) for _ in range(12)]
+        scrapes = [asyncio.create_task(worker.get("/metrics", 30)) for _ in range(12)]
         key = counting.key()
         await counting.say(counting.event(key, 1))
-        await until(lambda: counting.counted(key), "the event is applied although a dozen pages hang")
+        await until(lambda: counting.counted(key), "the event is applied although two dozen of these want the database")
         assert not any(page.done() for page in hanging)
     await db.close()
-    assert {status for status, _ in await asyncio.gather(*hanging)} == {200}
+    assert {status for status, _ in await asyncio.gather(*hanging, *scrapes)} == {200}
 
 
 async def test_metrics_are_told_while_the_database_does_not_answer(counting: Stage, worker: Worker) -> None:

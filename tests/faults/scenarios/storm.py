@@ -55,8 +55,7 @@ async def _one_after_another(field: Field, chance: random.Random, choice: Sequen
             async with asyncio.timeout(_LONGEST_FAULT_SECONDS):
                 await _all_there(field.ground)
                 await scenario.inject(inner)
-        except Exception as error:
-            # One fault may keep the other from being carried out as it was meant to be. What counts is the end.
+        except Exception as error:  # one fault may keep the other from being carried out: what counts is the end
             field.note(f"{scenario.name} was cut short by another: {type(error).__name__} {str(error)[:120]}")
         finally:
             if inner.recovery is not None:

@@ -12,8 +12,6 @@ from tests.faults.scenario import Field, Scenario
 from tests.faults.servers_under_fire.grounds import Cramped
 from tests.faults.servers_under_fire.readiness import listening, recovers, told
 
-_MET_SECONDS: Final = 180.0
-"""Until every service has met it: where pages have room left, a service may write on for a while."""
 _GOES_ON_SECONDS: Final = 5.0
 """How long it stays full after every service has met it."""
 _AGAIN_SECONDS: Final = 0.2
@@ -36,7 +34,7 @@ async def _full(field: Field, server: servers.Name, name: str) -> None:
         async def all_say_so() -> bool:
             return all(readiness.first(service, words) is not None for service in SERVICES)
 
-        await until(all_say_so, f"every service says {words!r}", _MET_SECONDS)
+        await until(all_say_so, f"every service says {words!r}")
         await asyncio.sleep(_GOES_ON_SECONDS)
     told(field, readiness, words)
     ground.disk.make_room()
