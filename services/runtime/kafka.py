@@ -28,6 +28,9 @@ _LARGEST_DEAD: Final = 8 * 1024 * 1024
 _LARGEST_BATCH: Final = 512 * 1024
 """Bytes of one partition in one request; brokers take a megabyte unless they are told otherwise."""
 
+_LONGEST_FETCH_MILLISECONDS: Final = 250
+_GATHERED_BYTES: Final = 256 * 1024
+
 Outgoing = tuple[str, Iterable[tuple[int, bytes]]]
 """Records to be sent: name of the topic in the cluster, and each record's bytes behind the hash of its key."""
 
@@ -67,6 +70,8 @@ class Consumer(Protocol):
     async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]: ...
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]: ...
     def seek(self, partition: TopicPartition, offset: int) -> None: ...
+    def pause(self, *partitions: TopicPartition) -> None: ...
+    def resume(self, *partitions: TopicPartition) -> None: ...
     async def committed(self, partition: TopicPartition) -> int | None: ...
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None: ...
     def highwater(self, partition: TopicPartition) -> int | None: ...
@@ -99,8 +104,10 @@ class UnusableKafka(Exception):
     """Kafka cannot be used as it is; the message says why and what to do."""
 
 
-def consumer(settings: Settings, service: str) -> Consumer:
+def consumer(settings: Settings, service: str, *, unhurried: bool = False) -> Consumer:
     """A member of the service's consumer group; not started. Offsets are committed by hand, as a hint for lag tools.
+
+    `unhurried`: nobody waits for what the service says, so that the brokers may gather records for a moment.
 
     Ranges are assigned, so that partitions of one number, which hold the same keys, go to the same worker. What other
     systems' transactions took back is not read.
@@ -119,7 +126,8 @@ def consumer(settings: Settings, service: str) -> Consumer:
         max_poll_interval_ms=600_000,
         request_timeout_ms=int(PATIENCE_SECONDS * 1000),
         isolation_level="read_committed",
-        fetch_max_wait_ms=250,
+        fetch_min_bytes=_GATHERED_BYTES if unhurried else 1,
+        fetch_max_wait_ms=_LONGEST_FETCH_MILLISECONDS,
         metadata_max_age_ms=30_000,
     )
     return cast(Consumer, client)

@@ -60,6 +60,7 @@ class Lane:
         self._guard = guard
         self._health = health
         self._rest = rest
+        self._alone = settings.lanes == 1
         self._partitions: dict[TopicPartition, Slot] = {}
         self._reached: dict[Slot, int] = {}
         """How far has been read of each partition, which may be further than its position."""
@@ -112,7 +113,7 @@ class Lane:
                 if read is None:
                     continue
                 began = monotonic()
-                full = len(read.batch.taken) >= _FULL_SHARE * self._settings.batch_events
+                full = self._full(len(read.batch.taken))
                 async with self._working:
                     if read.claims is self.claims:
                         if full:
@@ -131,16 +132,25 @@ class Lane:
                 ahead.cancel()
                 await asyncio.gather(ahead, return_exceptions=True)
 
+    def _full(self, events: int) -> bool:
+        """Whether more is taken to wait already behind a slice of so many events."""
+        return events >= _FULL_SHARE * self._settings.batch_events
+
     async def _read(self, consumer: Consumer) -> "_Read | None":
         """The next records, with their envelopes and bodies; None where none came. Raises KafkaError, Halted."""
         claims = self.claims
         if not claims:
             return None  # aiokafka would read everybody's partitions
         try:
+            consumer.resume(*self._partitions)
             async with asyncio.timeout(_LONGEST_READ_SECONDS):
                 found = await consumer.getmany(
                     *self._partitions, timeout_ms=_READ_MILLISECONDS, max_records=self._settings.batch_events
                 )
+            if found and self._alone and not self._full(sum(map(len, found.values()))):
+                # What were fetched now would be the first few records that come. Fetched at the next reading, it is
+                # all that have come by then.
+                consumer.pause(*self._partitions)
         except IllegalStateError:
             # They are somebody else's now, of which the pump is about to hear.
             await asyncio.sleep(0.05)

@@ -137,8 +137,12 @@ class Pump(Supervised):
             self._health.beat("pump")
             self._health.kafka_away(why)
 
+        service = self._handling.service
         consumer = self._consumer = await kafka.started(
-            lambda: kafka.consumer(self._settings, self._handling.service.name), self._settings, beat_and_say, self.rest
+            lambda: kafka.consumer(self._settings, service.name, unhurried=service.rebuildable),
+            self._settings,
+            beat_and_say,
+            self.rest,
         )
 
         # A consumer that is stopped may still hear of an assignment, which is none any more.

@@ -13,8 +13,8 @@ from tests.runtime.stage import Stage, stage
 
 @pytest.fixture(scope="session")
 def running(addresses: servers.Addresses, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, Worker]]:
-    """A stage whose worker runs throughout: its tests use keys of their own."""
-    with stage(addresses, tmp_path_factory.mktemp("running")) as made:
+    """A stage whose worker runs throughout, with two lanes: its tests use keys of their own."""
+    with stage(addresses, tmp_path_factory.mktemp("running"), lanes=2) as made:
         worker = made.start(log_format="json")
         asyncio.run(worker.ready())
         yield made, worker
@@ -34,6 +34,6 @@ def counting(running: tuple[Stage, Worker]) -> Stage:
 
 @pytest.fixture
 def own(addresses: servers.Addresses, tmp_path: Path) -> Iterator[Stage]:
-    """A stage of this test's own, on the servers of all."""
+    """A stage of this test's own, on the servers of all, whose workers have one lane."""
     with stage(addresses, tmp_path) as made:
         yield made

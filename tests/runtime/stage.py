@@ -121,7 +121,7 @@ def type_of(record: ConsumerRecord[bytes, bytes]) -> str:
 
 
 @contextmanager
-def stage(addresses: servers.Addresses, folder: Path, database: str = "") -> Iterator[Stage]:
+def stage(addresses: servers.Addresses, folder: Path, lanes: int = 1) -> Iterator[Stage]:
     """A stage with topics and a database of its own; nothing it started survives it."""
     run = f"fbrt_{uuid.uuid4().hex[:8]}"
     url = asyncio.run(postgres.provision(addresses.postgres, ("counting",), lambda _: "only-on-loopback", run))[
@@ -129,8 +129,7 @@ def stage(addresses: servers.Addresses, folder: Path, database: str = "") -> Ite
     ]
     prefix = f"{run}-"
     asyncio.run(create_topics(addresses.kafka, prefix + "matches"))
-    # Two lanes: what holds for several holds for one.
-    usual = {"kafka": addresses.kafka, "counting_database": database or url, "topic_prefix": prefix, "lanes": 2}
+    usual = {"kafka": addresses.kafka, "counting_database": url, "topic_prefix": prefix, "lanes": lanes}
     workers = Workers(folder, usual)
     try:
         yield Stage(addresses.kafka, url, prefix, workers)

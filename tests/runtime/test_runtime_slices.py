@@ -1,0 +1,37 @@
+"""How a worker cuts what it reads into slices."""
+
+from dataclasses import replace
+
+import asyncpg
+
+from tests.driving import until
+from tests.runtime.stage import Stage
+
+
+async def test_whatever_comes_while_a_slice_is_handled_is_the_next_slice(own: Stage) -> None:
+    worker = await own.start().ready()
+    key = own.key()
+
+    async def come(*sequences: int) -> None:
+        for sequence in sequences:
+            await own.say(replace(own.event(key, sequence), partition=5))
+
+    async def held_up() -> bool:
+        rows = await own.fetch(
+            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return bool(rows)
+
+    await come(1)
+    await own.settle()
+    before = await worker.metric("fieldbridge_batch_events_count")
+    db = await asyncpg.connect(own.database)
+    async with db.transaction():
+        await db.execute("SELECT FROM counted WHERE key = $1 FOR UPDATE", key)
+        await come(2)
+        await until(held_up, "a slice is held up by the row that is locked")
+        await come(*range(3, 12))
+    await db.close()
+    await own.settle()
+    assert await own.counted(key) == " ".join(str(sequence) for sequence in range(1, 12))
+    assert await worker.metric("fieldbridge_batch_events_count") == before + 2
