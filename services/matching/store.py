@@ -1,7 +1,7 @@
 """What matching knows, in PostgreSQL: a few set-based statements a batch or a round, however much it looks at."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -249,12 +249,14 @@ async def _save_requests(db: Database, requests: Sequence[Request]) -> None:
 
 
 _NEWS: Final = """
-SELECT EXISTS (SELECT FROM pool WHERE changed)
-    OR EXISTS (SELECT FROM expert WHERE changed)
-    OR EXISTS (SELECT FROM partner WHERE changed)
-    OR EXISTS (SELECT FROM pool WHERE step = 'waiting' AND NOT held AND tried_on < $1)
-    OR EXISTS (SELECT FROM match JOIN pool USING (request_id)
-               WHERE stage <> 'ended' AND stage = 'proposed' AND tried_on < $1)
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS finished,
+    EXISTS (SELECT FROM pool WHERE changed) AS requests,
+    EXISTS (SELECT FROM expert WHERE changed) AS experts,
+    EXISTS (SELECT FROM partner WHERE changed) AS partners,
+    EXISTS (SELECT FROM pool WHERE step = 'waiting' AND NOT held AND tried_on < $1)
+    OR EXISTS (SELECT FROM match JOIN pool USING (request_id) WHERE stage = 'proposed' AND tried_on < $1) AS resting,
+    ARRAY[(SELECT count(*) FROM expert), (SELECT sum(version) FROM expert),
+          (SELECT count(*) FROM partner), (SELECT sum(version) FROM partner)] AS edition
 """
 _CHANGED_EXPERTS: Final = "SELECT expert_id FROM expert WHERE changed ORDER BY expert_id FOR UPDATE"
 _CHANGED_PARTNERS: Final = "SELECT partner_id FROM partner WHERE changed ORDER BY partner_id FOR UPDATE"
@@ -269,7 +271,7 @@ _RESTING: Final = """
 SELECT request_id FROM pool WHERE step = 'waiting' AND NOT held AND NOT changed AND ($1 OR tried_on < $2)
 UNION ALL
 SELECT request_id FROM match JOIN pool USING (request_id)
-WHERE stage <> 'ended' AND stage = 'proposed' AND NOT changed AND tried_on < $2
+WHERE stage = 'proposed' AND NOT changed AND tried_on < $2
 """
 _LOCK: Final = "SELECT FROM pool WHERE request_id = ANY($1) ORDER BY request_id FOR UPDATE"
 _WAKE: Final = """
@@ -287,24 +289,44 @@ _THESE_EXPERTS: Final = """
 SELECT expert_id AS id, version, false AS changed, state FROM expert WHERE expert_id = ANY($1)
 """
 _ALL_PARTNERS: Final = "SELECT partner_id AS id, version, partner_id = ANY($1) AS changed, state FROM partner"
-_EDITION: Final = """
-SELECT (SELECT count(*) FROM expert), (SELECT sum(version) FROM expert),
-    (SELECT count(*) FROM partner) AS partners, (SELECT sum(version) FROM partner) AS versions
-"""
-_HELD: Final = """
-SELECT expert_id, count(*) FILTER (WHERE stage <> 'ended') AS held, max(proposed_at) AS proposed_at
-FROM match CROSS JOIN unnest(expert_ids) AS one (expert_id)
-WHERE stage <> 'ended' OR proposed_at > $1
-GROUP BY expert_id
-"""
-_SERVED: Final = "SELECT partner_id, count(*) AS served FROM match WHERE stage <> 'ended' GROUP BY partner_id"
+_COUNTED: Final = "match_id, partner_id, expert_ids, proposed_at, stage <> 'ended' AS active"
+_HELD: Final = f"SELECT {_COUNTED} FROM match WHERE stage <> 'ended' OR proposed_at > $1"
+_WRITTEN: Final = f"SELECT {_COUNTED} FROM match WHERE written >= $1::bigint::text::xid8"
+
+
+@dataclass(slots=True)
+class _Holdings:
+    """What experts and partners hold, and when each expert was last proposed, counted match by match."""
+
+    held: Counter[ExpertId] = field(default_factory=Counter[ExpertId])
+    served: Counter[PartnerId] = field(default_factory=Counter[PartnerId])
+    proposed_at: dict[ExpertId, datetime] = field(default_factory=dict[ExpertId, datetime])
+    active: set[str] = field(default_factory=set[str])
+    """The matches that are counted as held."""
+
+    def count(self, row: Row) -> None:
+        """Counts a match as it stands now, however it was counted before."""
+        match_id: str = row["match_id"]
+        change = row["active"] - (match_id in self.active)
+        if change:
+            (self.active.add if row["active"] else self.active.discard)(match_id)
+            self.served[row["partner_id"]] += change
+        for expert_id in row["expert_ids"]:
+            self.held[expert_id] += change
+            self.proposed_at[expert_id] = max(row["proposed_at"], self.proposed_at.get(expert_id, row["proposed_at"]))
 
 
 class Boards:
-    """Loads what rounds look at. Remembers the roster from one round to the next: it is large and seldom changes."""
+    """Loads what rounds look at. Remembers from one round to the next what is large and of which little changes.
+
+    That is the roster, and what everybody holds.
+    """
 
     def __init__(self) -> None:
-        self._edition: tuple[int, ...] = ()
+        self._holdings = _Holdings()
+        self._finished: int | None = None
+        """Matches written by transactions before this one have been counted."""
+        self._edition: Sequence[int] = ()
         self._remembered: Roster | None = None
         self._experts: Mapping[ExpertId, Expert] = {}
 
@@ -317,28 +339,48 @@ class Boards:
         roster is read as it stands, and whoever changes it meanwhile marks it for the next round.
         """
         today = now.date()
-        if not await db.fetchval(_NEWS, today):
+        (news,) = await db.fetch(_NEWS, today)
+        if not (news["requests"] or news["experts"] or news["partners"] or news["resting"]):
             return None
-        expert_ids: list[ExpertId] = [row["expert_id"] for row in await db.fetch(_CHANGED_EXPERTS)]
-        partner_ids: list[PartnerId] = [row["partner_id"] for row in await db.fetch(_CHANGED_PARTNERS)]
-        requests = await _requests_to_look_at(db, expert_ids, partner_ids, today)
-        held = await db.fetch(_HELD, now - RECENT)
+        expert_ids: list[ExpertId] = []
+        partner_ids: list[PartnerId] = []
+        if news["experts"]:
+            expert_ids = [row["expert_id"] for row in await db.fetch(_CHANGED_EXPERTS)]
+        if news["partners"]:
+            partner_ids = [row["partner_id"] for row in await db.fetch(_CHANGED_PARTNERS)]
+        requests = await _requests_to_look_at(db, expert_ids, partner_ids, today, news["resting"])
+        await self._count(db, news["finished"], now)
         return Board(
             requests=requests,
-            roster=await self._roster(db, expert_ids, partner_ids),
-            held={row["expert_id"]: row["held"] for row in held},
-            served={row["partner_id"]: row["served"] for row in await db.fetch(_SERVED)},
-            proposed_at={row["expert_id"]: row["proposed_at"] for row in held},
+            roster=await self._roster(db, news["edition"], expert_ids, partner_ids),
+            held=dict(self._holdings.held),
+            served=dict(self._holdings.served),
+            proposed_at=dict(self._holdings.proposed_at),
         )
 
-    async def _roster(self, db: Database, expert_ids: Sequence[ExpertId], partner_ids: Sequence[PartnerId]) -> Roster:
+    async def _count(self, db: Database, finished: int, now: datetime) -> None:
+        """Counts the matches that were written since the last round, or all that count for anything.
+
+        A match carries the number of the transaction that wrote it. All transactions before `finished` had ended when
+        this round began; what later ones write is counted by the next round, if need be a second time. Numbers that
+        have gone back are those of another server, of which nothing is known.
+        """
+        if self._finished is None or finished < self._finished:
+            written, self._holdings = await db.fetch(_HELD, now - RECENT), _Holdings()
+        else:
+            written = await db.fetch(_WRITTEN, self._finished)
+        for row in written:
+            self._holdings.count(row)
+        self._finished = finished
+
+    async def _roster(
+        self, db: Database, edition: Sequence[int], expert_ids: Sequence[ExpertId], partner_ids: Sequence[PartnerId]
+    ) -> Roster:
         """The roster as it stands, with those marked whose change this round looks at.
 
-        Each change of a row adds one to its version and none is ever deleted, so the sum tells editions apart. It is
-        read first: what changes between is under a lower number than its own, and will be read again.
+        Each change of a row adds one to its version and none is ever deleted, so the sum tells editions apart. The
+        edition was read first: what changes between is under a lower number than its own, and will be read again.
         """
-        (row,) = await db.fetch(_EDITION)
-        edition = tuple(row.values())
         marked = bool(expert_ids or partner_ids)
         if self._remembered is not None and edition == self._edition and not marked:
             return self._remembered
@@ -358,14 +400,16 @@ class Boards:
 
 
 async def _requests_to_look_at(
-    db: Database, expert_ids: Sequence[str], partner_ids: Sequence[str], today: date
+    db: Database, expert_ids: Sequence[str], partner_ids: Sequence[str], today: date, resting: bool
 ) -> dict[RequestId, Request]:
     """The requests of a round. Which they are is found out first, so that all are locked at once, in their order."""
-    touched = [row["request_id"] for row in await db.fetch(_TOUCHED, expert_ids, partner_ids)]
+    marked = bool(expert_ids or partner_ids)
+    touched = await db.fetch(_TOUCHED, expert_ids, partner_ids) if marked else ()
+    touched = [row["request_id"] for row in touched]
     due = await db.fetch(_DUE, MOST_REQUESTS)
     freed = [row["request_id"] for row in due if row["freed"]]
-    chances = bool(expert_ids or partner_ids or freed)
-    woken = [row["request_id"] for row in await db.fetch(_RESTING, chances, today)]
+    chances = marked or bool(freed)
+    woken = [row["request_id"] for row in await db.fetch(_RESTING, chances, today)] if chances or resting else []
     changed = [*(row["request_id"] for row in due), *woken]
     await db.execute(_LOCK, [*touched, *changed])
     if freed or woken:

@@ -58,11 +58,6 @@ class Consequence(NamedTuple):
     traceparent: str | None
 
 
-async def publish(db: Database, source: str, consequences: Sequence[Consequence], time: datetime) -> None:
-    """Writes facts to the outbox in their order."""
-    await _write(db, await seal(db, source, consequences, time))
-
-
 async def seal(db: Database, source: str, consequences: Sequence[Consequence], time: datetime) -> list[Sealed]:
     """Gives facts their ids, sequences and traces, in their order.
 
@@ -128,31 +123,25 @@ def _hash(key: bytes | None) -> int:
 
 async def publish_dead(db: Database, dead: Sequence[tuple[Record, str, str]], service: str) -> None:
     """Writes parked records to their dead-letter topics: bytes and headers unchanged, the reason in headers beside."""
-    await _write(
-        db,
-        rows_of(
-            (
-                f"{record.topic}.dead",
-                _hash(record.key),
-                encoded(
-                    record.key,
-                    record.value,
-                    [
-                        *record.headers,
-                        ("fieldbridge_parked_by", service.encode()),
-                        ("fieldbridge_reason", reason.encode()),
-                        ("fieldbridge_detail", detail.encode()),
-                        ("fieldbridge_partition", str(record.partition).encode()),
-                        ("fieldbridge_offset", str(record.offset).encode()),
-                    ],
-                ),
-            )
-            for record, reason, detail in dead
-        ),
+    rows = rows_of(
+        (
+            f"{record.topic}.dead",
+            _hash(record.key),
+            encoded(
+                record.key,
+                record.value,
+                [
+                    *record.headers,
+                    ("fieldbridge_parked_by", service.encode()),
+                    ("fieldbridge_reason", reason.encode()),
+                    ("fieldbridge_detail", detail.encode()),
+                    ("fieldbridge_partition", str(record.partition).encode()),
+                    ("fieldbridge_offset", str(record.offset).encode()),
+                ],
+            ),
+        )
+        for record, reason, detail in dead
     )
-
-
-async def _write(db: Database, rows: Sequence[Sealed]) -> None:
     if rows:
         await db.copy_records_to_table(
             "outbox", schema_name="runtime", records=rows, columns=("topic", "events", "records")

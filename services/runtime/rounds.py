@@ -26,10 +26,23 @@ _BEAT_SECONDS: Final = 5.0
 _LONGEST_DECISION_SECONDS: Final = 60
 """How long a round may decide while its transaction waits; a batch of events has less, since its keys wait too."""
 
+_TAKE: Final = """
+SELECT run, set_config('idle_in_transaction_session_timeout', $2, true) FROM runtime.round WHERE name = $1
+FOR UPDATE SKIP LOCKED
+"""
 # Were the row not looked for first, a conflict with it would wait for whoever is about to change it.
-_ENTER: Final = """
+_MAKE: Final = """
 INSERT INTO runtime.round (name) SELECT $1 WHERE NOT EXISTS (SELECT FROM runtime.round WHERE name = $1)
 ON CONFLICT DO NOTHING
+"""
+_END: Final = """
+WITH ended AS (
+    UPDATE runtime.round SET run = run + 1 WHERE name = $1
+)
+INSERT INTO runtime.outbox (topic, events, records)
+SELECT topic, events, records
+FROM unnest($2::text[], $3::int[], $4::bytea[]) WITH ORDINALITY AS given (topic, events, records, nth)
+ORDER BY nth
 """
 
 log = logger("rounds")
@@ -95,9 +108,7 @@ class Rounds(Supervised):
         now = datetime.now(UTC)
         name = self._round.name
         async with self._pool.transaction() as db:
-            await db.execute(f"SET LOCAL idle_in_transaction_session_timeout = '{_LONGEST_DECISION_SECONDS}s'")
-            await db.execute(_ENTER, name)
-            run = await db.fetchval("SELECT run FROM runtime.round WHERE name = $1 FOR UPDATE SKIP LOCKED", name)
+            run = await self._enter(db)
             if run is None:
                 return False
             known = await self._round.load(db, now)
@@ -109,8 +120,14 @@ class Rounds(Supervised):
             self._reach("in_round")
             changes, facts = await asyncio.to_thread(self._round.decide, known, now)
             await self._round.save(db, changes)
-            await self._publish(db, facts, f"round:{name}:{run}", now)
-            await db.execute("UPDATE runtime.round SET run = run + 1 WHERE name = $1", name)
+            sealed = await self._sealed(db, facts, f"round:{name}:{run}", now)
+            await db.execute(
+                _END,
+                name,
+                [row.topic for row in sealed],
+                [row.events for row in sealed],
+                [row.records for row in sealed],
+            )
         self._metrics.round_seconds.labels(name).observe(monotonic() - began)
         self._metrics.round_runs.labels(name).inc()
         for body in facts:
@@ -119,9 +136,18 @@ class Rounds(Supervised):
             self._relay.wake()
         return True
 
-    async def _publish(self, db: Database, facts: Sequence[FactBody], cause: str, now: datetime) -> None:
+    async def _enter(self, db: Database) -> int | None:
+        """Which run of the round this is; None where another worker is running it."""
+        taking = self._round.name, f"{_LONGEST_DECISION_SECONDS}s"
+        run: int | None = await db.fetchval(_TAKE, *taking)
+        if run is None:
+            await db.execute(_MAKE, self._round.name)
+            run = await db.fetchval(_TAKE, *taking)
+        return run
+
+    async def _sealed(self, db: Database, facts: Sequence[FactBody], cause: str, now: datetime) -> list[outbox.Sealed]:
         if not facts:
-            return
+            return []
         source = f"/fieldbridge/{self._service.name}"
         traces = await inbox.traces(
             db, (reads.topic.name for reads in self._service.reads), {fact.subject for fact in facts}
@@ -130,4 +156,4 @@ class Rounds(Supervised):
             outbox.Consequence(fact, f"{source}:{cause}", nth, traces.get(fact.subject))
             for nth, fact in enumerate(facts)
         ]
-        await outbox.publish(db, source, consequences, now)
+        return await outbox.seal(db, source, consequences, now)

@@ -1,11 +1,11 @@
 """Matching on real PostgreSQL: what is saved is what is loaded, and a round sees what it has to."""
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -220,6 +220,88 @@ async def test_load_is_what_is_active_and_nothing_else(open_database: OpenDataba
     assert await store.requests_by_step(db) == {("proposed",): 1, ("waiting",): 3, ("ended",): 2}
     again = [fact for fact in await run_round(db) if isinstance(fact, MatchProposed)]
     assert len(again) == 2
+
+
+Count = tuple[Counter[str], Counter[str], dict[str, datetime]]
+"""What experts and partners hold, and when each expert was last proposed."""
+
+
+async def recounted(db: Connection) -> Count:
+    """Counted from all matches anew."""
+    held: Counter[str] = Counter()
+    served: Counter[str] = Counter()
+    proposed_at: dict[str, datetime] = {}
+    for row in await db.fetch("SELECT partner_id, expert_ids, stage, proposed_at FROM match ORDER BY proposed_at"):
+        for expert_id in row["expert_ids"]:
+            held[expert_id] += row["stage"] != "ended"
+            proposed_at[expert_id] = row["proposed_at"]
+        served[row["partner_id"]] += row["stage"] != "ended"
+    return held, served, proposed_at
+
+
+async def seen(boards: store.Boards, db: Connection, now: datetime) -> Count:
+    """As the round sees it that runs now, which has to be what is counted anew."""
+    async with db.transaction():
+        board = await boards.load(db, now)
+        assert board is not None
+        count = Counter(board.held), Counter(board.served), dict(board.proposed_at)
+        assert count == await recounted(db)
+        changes, _ = decide_round(board, now)
+        await store.save(db, changes)
+    return count
+
+
+async def test_what_everybody_holds_is_counted_on_also_from_what_is_committed_late(
+    open_database: OpenDatabase, database_urls: dict[str, str]
+) -> None:
+    """A worker that is slow to commit has written its match before rounds that have come and gone meanwhile."""
+    db, other, boards = await open_database("matching"), await connect(database_urls["matching"]), store.Boards()
+    await hear(db, *ROSTER, accepted("R1"), accepted("R2", "MO0480000"))
+    assert (await seen(boards, db, NOW))[0].total() == 0
+    slow = other.transaction()
+    await slow.start()
+    one = event(withdrawn("R1"))
+    await store.save(other, decide(await store.load(other, [one]), one)[0])
+    for nth, ori in enumerate(("WI0410000", "IL0160200", "IL0160300"), start=3):
+        await hear(db, accepted(f"R{nth}", ori))
+        held, served, _ = await seen(boards, db, NOW + timedelta(hours=nth))
+        assert held.total() == served.total() == nth - 1, "the withdrawal is not committed"
+    await slow.commit()
+    await other.close()
+    await hear(db, withdrawn("R2"))
+    held, served, proposed_at = await seen(boards, db, NOW + timedelta(hours=6))
+    assert held.total() == served.total() == 3
+    assert set(proposed_at.values()) == {NOW + timedelta(hours=4), NOW + timedelta(hours=5)}
+
+
+class Renumbered:
+    """The same database on a server that numbers its transactions anew, as after a dump was restored."""
+
+    def __init__(self, db: Connection) -> None:
+        self._db = db
+
+    async def fetch(self, query: str, *args: object) -> list[Any]:
+        rows = [dict(row) for row in await self._db.fetch(query, *args)]
+        return [row | {"finished": 3} if "finished" in row else row for row in rows]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+
+async def test_what_everybody_holds_is_counted_anew_where_transactions_are_numbered_anew(
+    open_database: OpenDatabase,
+) -> None:
+    db, boards = await open_database("matching"), store.Boards()
+    await hear(db, *ROSTER, accepted("R1"))
+    await seen(boards, db, NOW)
+    await hear(db, accepted("R2", "MO0480000"))
+    await seen(boards, db, NOW)
+    # Written under a number that the former server had passed.
+    await db.execute("ALTER TABLE match DISABLE TRIGGER note_writer")
+    await hear(db, withdrawn("R1"), accepted("R3", "WI0410000"))
+    await db.execute("ALTER TABLE match ENABLE TRIGGER note_writer")
+    held, _, _ = await seen(boards, cast(Connection, Renumbered(db)), NOW)
+    assert held.total() == 1
 
 
 async def test_an_expert_is_checked_again_for_all_that_is_active_and_no_more(open_database: OpenDatabase) -> None:
