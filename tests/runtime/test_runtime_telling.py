@@ -84,7 +84,9 @@ async def test_pages_that_hang_do_not_hold_up_what_moves_events(counting: Stage,
 async def test_metrics_are_told_while_the_database_does_not_answer(counting: Stage, worker: Worker) -> None:
     await counting.say(counting.event(counting.key(), 1, {"raise": SECRET}))
     await counting.settle()
-    (there,) = await counting.fetch("SELECT count(*) FROM runtime.parked WHERE topic = 'requests'")
+    (there,) = await counting.fetch(
+        "SELECT count(*) FROM runtime.parked WHERE topic = 'requests' AND reason = 'refused'"
+    )
     parked = ("fieldbridge_parked", "refused", "requests")
 
     async def told() -> bool:
