@@ -45,7 +45,7 @@ def demo(
     try:
         stack = bring_up(apart, say)
         result, account = asyncio.run(_carry_out(stack, apart.home / "ledger.jsonl", run, requests, seed))
-        _show(stack, result, account, as_json=as_json)
+        _show(stack, result, account, keep=keep, as_json=as_json)
     except BaseException:
         take_down(apart, say)
         raise
@@ -100,7 +100,7 @@ async def _carry_out(stack: Stack, ledger: Path, run: str, requests: int, seed: 
     return result, await checking.examine(stack, ledger, _REST_SECONDS)
 
 
-def _show(stack: Stack, result: simulate.Result, account: Account, *, as_json: bool) -> None:
+def _show(stack: Stack, result: simulate.Result, account: Account, *, keep: bool, as_json: bool) -> None:
     reached = {name: result.reached[event_type] for name, event_type in _MILESTONES}
     times = {"p50": result.tally.percentile(50), "p99": result.tally.percentile(99)}
     looks = dict(addresses(stack))
@@ -128,4 +128,5 @@ def _show(stack: Stack, result: simulate.Result, account: Account, *, as_json: b
         )
     )
     checking.show(account)
-    out.print(table("Addresses", ("what", "address"), list(looks.items())))
+    title = "Addresses" if keep else "Addresses while it ran; `fieldbridge demo --keep` leaves it running"
+    out.print(table(title, ("what", "address"), list(looks.items())))
