@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from schemas.engagements import EngagementBody, EngagementFact
 from schemas.requests import RequestBody, RequestFact
 from schemas.roster import ConflictDeclared, ConflictWaived, ExpertFact, PartnerFact, RosterBody
-from schemas.vocabulary import ExpertId, PartnerId, RequestId
+from schemas.vocabulary import ExpertId, MatchId, PartnerId, RequestId
 from services.matching.decisions.bench import Roster
 from services.matching.decisions.pool import Match, Request, Stage
 from services.matching.decisions.roster import Expert, Partner
@@ -301,16 +301,18 @@ class _Holdings:
     held: Counter[ExpertId] = field(default_factory=Counter[ExpertId])
     served: Counter[PartnerId] = field(default_factory=Counter[PartnerId])
     proposed_at: dict[ExpertId, datetime] = field(default_factory=dict[ExpertId, datetime])
-    active: set[str] = field(default_factory=set[str])
+    active: set[MatchId] = field(default_factory=set[MatchId])
     """The matches that are counted as held."""
 
     def count(self, row: Row) -> None:
         """Counts a match as it stands now, however it was counted before."""
-        match_id: str = row["match_id"]
+        match_id = MatchId(row["match_id"])
         change = row["active"] - (match_id in self.active)
-        if change:
-            (self.active.add if row["active"] else self.active.discard)(match_id)
-            self.served[row["partner_id"]] += change
+        if row["active"]:
+            self.active.add(match_id)
+        else:
+            self.active.discard(match_id)
+        self.served[row["partner_id"]] += change
         for expert_id in row["expert_ids"]:
             self.held[expert_id] += change
             self.proposed_at[expert_id] = max(row["proposed_at"], self.proposed_at.get(expert_id, row["proposed_at"]))
@@ -404,8 +406,7 @@ async def _requests_to_look_at(
 ) -> dict[RequestId, Request]:
     """The requests of a round. Which they are is found out first, so that all are locked at once, in their order."""
     marked = bool(expert_ids or partner_ids)
-    touched = await db.fetch(_TOUCHED, expert_ids, partner_ids) if marked else ()
-    touched = [row["request_id"] for row in touched]
+    touched = [row["request_id"] for row in await db.fetch(_TOUCHED, expert_ids, partner_ids)] if marked else []
     due = await db.fetch(_DUE, MOST_REQUESTS)
     freed = [row["request_id"] for row in due if row["freed"]]
     chances = marked or bool(freed)

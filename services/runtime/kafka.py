@@ -30,6 +30,7 @@ _LARGEST_BATCH: Final = 512 * 1024
 
 _LONGEST_FETCH_MILLISECONDS: Final = 250
 _GATHERED_BYTES: Final = 256 * 1024
+"""Enough for one transaction: some four hundred events."""
 
 Outgoing = tuple[str, Iterable[tuple[int, bytes]]]
 """Records to be sent: name of the topic in the cluster, and each record's bytes behind the hash of its key."""

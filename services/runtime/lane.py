@@ -29,6 +29,7 @@ _TAKEN_IN_A_ROW: Final = 100
 _FULL_SHARE: Final = 0.25
 """Of the most events of a transaction: after a slice of so many, more is taken to wait already."""
 _LONGEST_PAUSE_SECONDS: Final = 0.05
+_LONG_SECONDS: Final = 0.5
 
 log = logger("pump")
 
@@ -61,6 +62,7 @@ class Lane:
         self._health = health
         self._rest = rest
         self._alone = settings.lanes == 1
+        """Lanes share a connection: what a fetch left out that waits for records would wait for its end."""
         self._partitions: dict[TopicPartition, Slot] = {}
         self._reached: dict[Slot, int] = {}
         """How far has been read of each partition, which may be further than its position."""
@@ -81,6 +83,11 @@ class Lane:
         """Lets the slice in hand come to its end; from then on it has no partitions."""
         async with self._working:
             self.give({}, {})
+
+    @property
+    def held_up(self) -> bool:
+        """Whether a slice has been in hand for longer than most take."""
+        return self._working.locked() and monotonic() - self.moved > _LONG_SECONDS
 
     def offsets(self) -> dict[TopicPartition, int]:
         """Where handling goes on in each partition."""

@@ -71,6 +71,8 @@ class Pump(Supervised):
         self._running: set[asyncio.Task[int]] = set()
         self._unclaimed: set[TopicPartition] = set()
         self._consumer: Consumer | None = None
+        self._ends: dict[TopicPartition, int] = {}
+        """How far the logs went when last asked; a lane that is held up fetches nothing that would tell."""
         self._recognised = 0.0
         self._hinted = 0.0
 
@@ -173,6 +175,7 @@ class Pump(Supervised):
     async def _revoked(self) -> None:
         """Lets the slices in hand come to their end, so that the next owner finds their positions."""
         self._unclaimed.clear()
+        self._ends.clear()
         self._health.assigned = False
         for lane in self._lanes:
             await lane.take_away()
@@ -214,7 +217,7 @@ class Pump(Supervised):
                 )
                 for partition, offset in committed.items():
                     self._guard.check_not_older(partition, claims[self._slot(partition)].next_offset, offset)
-        except Exception as error:
+        except Exception as error:  # what it means is asked next
             if meaning(error) is Failure.DEFECT:
                 raise
             self._health.database_away(describe(error))
@@ -241,15 +244,16 @@ class Pump(Supervised):
             self._running.add(asyncio.create_task(lane.run(consumer)))
 
     async def _recognise(self, consumer: Consumer) -> None:
-        """Once in a while, sees that the logs are still those that were claimed. Raises Halted."""
+        """Once in a while, sees that the logs are still those that were claimed, and how far they go. Raises Halted."""
         if monotonic() - self._recognised >= _RECOGNISE_EVERY_SECONDS:
             self._recognised = monotonic()
+            waiting = [partition for lane in self._lanes if lane.held_up for partition in lane.offsets()]
             try:
                 async with asyncio.timeout(_LONGEST_HINT_SECONDS):
-                    found = await self._logs(consumer)
+                    self._guard.check_same(await self._logs(consumer))
+                    self._ends = await consumer.end_offsets(waiting) if waiting else {}
             except TimeoutError:
-                raise KafkaTimeoutError("which logs there are stayed without an answer") from None
-            self._guard.check_same(found)
+                raise KafkaTimeoutError("which logs there are, and how far they go, stayed without an answer") from None
 
     async def _logs(self, consumer: Consumer) -> dict[str, TopicLog]:
         found = await topic_logs(consumer, self._topics)
@@ -285,7 +289,7 @@ class Pump(Supervised):
         for lane in self._lanes:
             for partition, offset in lane.offsets().items():
                 topic = self._topics[partition.topic]
-                waiting = _highwater(self._consumer, partition) - offset
+                waiting = max(_highwater(self._consumer, partition), self._ends.get(partition, 0)) - offset
                 if waiting > 0:
                     still = monotonic() - lane.moved
                     newest = lane.newest.get(self._slot(partition))

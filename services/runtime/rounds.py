@@ -85,7 +85,7 @@ class Rounds(Supervised):
                 if not await self._once():
                     await self.sleep(_BUSY_PAUSE_SECONDS)
                     self.wake()
-            except Exception as error:
+            except Exception as error:  # whatever it is, it has rolled the round back, and the next is to be tried
                 self._metrics.round_failures.labels(self._round.name).inc()
                 log.warning("round failed and is tried again", round=self._round.name, error=describe(error))
                 if meaning(error) is Failure.UNREACHABLE:

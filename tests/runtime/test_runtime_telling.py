@@ -44,25 +44,28 @@ async def test_every_metric_says_what_it_is_and_names_no_key(counting: Stage, wo
     assert SECRET not in page
 
 
-async def test_what_waits_is_told_while_the_pump_is_held_up(counting: Stage, worker: Worker) -> None:
-    key = counting.key()
-    await counting.say(replace(counting.event(key, 1), partition=3))
-    await counting.settle()
+@pytest.mark.parametrize("lanes", [1, 2])
+async def test_what_waits_is_told_while_the_pump_is_held_up(own: Stage, lanes: int) -> None:
+    worker = await own.start(lanes=lanes).ready()
+    key = own.key()
+    await own.say(replace(own.event(key, 1), partition=3))
+    await own.settle()
     assert await worker.metric("fieldbridge_lag_events", "requests") == 0
     assert await worker.metric("fieldbridge_lag_seconds", "requests") == 0
-    db = await asyncpg.connect(counting.database)
+
+    async def told(events: int) -> bool:
+        waiting = await worker.metric("fieldbridge_lag_events", "requests")
+        age = await worker.metric("fieldbridge_lag_seconds", "requests")
+        return waiting == events and age > 0 and await worker.metric("fieldbridge_position_age_seconds") > 0
+
+    db = await asyncpg.connect(own.database)
     async with db.transaction():
         await db.execute("SELECT FROM counted WHERE key = $1 FOR UPDATE", key)
-        await counting.say(*(replace(counting.event(key, number), partition=3) for number in range(2, 12)))
-
-        async def told() -> bool:
-            waiting = await worker.metric("fieldbridge_lag_events", "requests")
-            age = await worker.metric("fieldbridge_lag_seconds", "requests")
-            return waiting == 10 and age > 0 and await worker.metric("fieldbridge_position_age_seconds") > 0
-
-        await until(told, "the metrics tell that ten events wait and for how long")
+        for waiting in range(1, 4):
+            await own.say(replace(own.event(key, waiting + 1), partition=3))
+            await until(lambda waiting=waiting: told(waiting), f"the metrics tell that {waiting} wait and for how long")
     await db.close()
-    await counting.settle()
+    await own.settle()
     assert await worker.metric("fieldbridge_lag_events", "requests") == 0
     assert await worker.metric("fieldbridge_lag_seconds", "requests") == 0
 
