@@ -1,14 +1,13 @@
 """The hard rules in columns say what the same rules say expert by expert and day by day."""
 
 import random
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date, timedelta
-from itertools import product
 from math import acos, cos, isclose, radians, sin
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -31,7 +30,7 @@ from schemas.vocabulary import (
 from services.matching.decisions.affinity import affinity
 from services.matching.decisions.bench import bench
 from services.matching.decisions.conflicts import conflict_with
-from services.matching.decisions.eligibility import ELIGIBLE, NO_MODE, REASONS, Reason, standing
+from services.matching.decisions.eligibility import Reason, standing
 from services.matching.decisions.pool import Agency, Request
 from services.matching.decisions.roster import Conflict, Employment, Expert, Partner, Skill
 from tests.matching.matching_builders import (
@@ -170,15 +169,17 @@ def test_each_expert_is_ruled_out_by_the_first_rule_that_applies(seed: int) -> N
     partners = {name: chance.partner(name) for name in PARTNERS}
     experts = [chance.expert(name) for name in EXPERTS]
     requests = [chance.request() for _ in range(3)]
-    asks = [(one, one.asked) for one in requests if one.asked is not None]
     listed = bench(experts, partners)
-    found = standing(listed, asks, TODAY)
-    for nth, row in product(range(len(requests)), range(len(experts))):
-        reason = oracle(experts[row], partners, requests[nth])
-        assert found.reason[nth, row] == (ELIGIBLE if reason is None else REASONS.index(reason))
-        pair = found.of(np.array([nth]), np.array([row]))
-        (total,) = affinity([asked for _, asked in asks], np.array([nth]), pair, listed.size[[row]]).tolist()
-        assert reason is not None or 0 <= total <= 1000
+    for one in requests:
+        assert one.asked is not None
+        reasons = [oracle(expert, partners, one) for expert in experts]
+        found = standing(listed, listed.everybody, (one, one.asked), TODAY)
+        assert found.row.tolist() == [row for row, reason in enumerate(reasons) if reason is None]
+        assert found.ruled_out == Counter(reason for reason in reasons if reason is not None)
+        assert all(0 <= total <= 1000 for total in affinity(one.asked, found, listed.size[found.row]).tolist())
+        for row, reason in enumerate(reasons):
+            alone = standing(listed, listed.only(row), (one, one.asked), TODAY)
+            assert alone.ruled_out == ({} if reason is None else {reason: 1})
 
 
 def test_the_made_up_worlds_have_every_reason_and_none() -> None:
@@ -196,10 +197,10 @@ def fit(one: Expert, **given: Any) -> int:
     subject = request(agency=agency, **given)
     assert subject.asked is not None
     listed = bench([one], {PartnerId("IACP"): partner()})
-    nobody_else = np.array([0])
-    found = standing(listed, [(subject, subject.asked)], TODAY).of(nobody_else, nobody_else)
-    assert found.reason.tolist() == [ELIGIBLE]
-    return int(affinity([subject.asked], nobody_else, found, listed.size)[0])
+    found = standing(listed, listed.everybody, (subject, subject.asked), TODAY)
+    assert found.ruled_out == {}
+    (total,) = affinity(subject.asked, found, listed.size).tolist()
+    return int(total)
 
 
 def test_the_best_expert_there_could_be_has_affinity_1000() -> None:
@@ -243,17 +244,17 @@ def test_no_distance_outweighs_the_mode_the_agency_likes_best(other: DeliveryMod
 @settings(max_examples=100)
 @given(*[st.floats(-89, 89), st.floats(-179, 179)] * 2)
 def test_distances_agree_with_another_formula(lat1: float, lon1: float, lat2: float, lon2: float) -> None:
-    listed = bench([expert(home=Place(lat1, lon1))], {})
+    listed = bench([expert(home=Place(lat1, lon1))], {PartnerId("IACP"): partner()})
     agency = replace(SPRINGFIELD, place=Place(lat2, lon2))
-    found = standing(listed, [(request(agency=agency), asked(agency))], TODAY).distance_km[0, 0]
+    (found,) = standing(listed, listed.everybody, (request(agency=agency), asked(agency)), TODAY).distance_km.tolist()
     first, second = radians(lat1), radians(lat2)
     angle = sin(first) * sin(second) + cos(first) * cos(second) * cos(radians(lon2 - lon1))
-    assert isclose(cos(float(found) / 6371.0), angle, abs_tol=1e-9)
+    assert isclose(cos(found / 6371.0), angle, abs_tol=1e-9)
 
 
 def test_an_expert_beyond_the_travel_limit_is_proposed_for_what_needs_no_travel() -> None:
     far = expert(home=DENVER, travel_limit_km=100)
     both = (DeliveryMode.IN_PERSON_TRAINING, DeliveryMode.WEB_BASED_TRAINING)
     listed = bench([far], {PartnerId("IACP"): partner()})
-    assert standing(listed, [(request(), asked())], TODAY).mode.tolist() == [[NO_MODE]]
-    assert standing(listed, [(request(), asked(delivery_modes=both))], TODAY).mode.tolist() == [[1]]
+    assert standing(listed, listed.everybody, (request(), asked()), TODAY).ruled_out == {Reason.TOO_FAR: 1}
+    assert standing(listed, listed.everybody, (request(), asked(delivery_modes=both)), TODAY).mode.tolist() == [1]

@@ -5,7 +5,6 @@ of how one pair fits, but of the whole round: see assignment.py. The weights are
 most, and an expert for the mode the agency likes best fits no worse than a nearer one for another mode.
 """
 
-from collections.abc import Sequence
 from math import isnan
 from textwrap import shorten
 from typing import Final
@@ -40,16 +39,13 @@ _PEER_POINTS: Final = np.array([PEER, 120, 60, 0, 0], np.int64)
 """By how many size bands the expert's agency is the smaller one."""
 
 
-def affinity(asks: Sequence[Asked], request: Whole, standing: Standing, size: Whole) -> Whole:
-    """How well the two of each pair fit: request by index, standing, and size of the expert's agency.
-
-    Only what is said of eligible experts means anything.
-    """
-    topics = np.array([len(asked.terms.topics) for asked in asks], np.int64)[request]
-    subject = SUBJECT * standing.skill // (SKILL_POINTS[Level.LEAD] * topics)
-    mode = MODE // (standing.mode.clip(min=0) + 1)
-    days = DAYS * standing.free_days // np.maximum(standing.open_days, 1)
-    return subject + _peer(asks, request, size) + mode + _nearness(asks, request, standing) + days
+def affinity(asked: Asked, standing: Standing, size: Whole) -> Whole:
+    """How well each expert of the standing fits, whose agencies are of these sizes."""
+    terms = asked.terms
+    subject = SUBJECT * standing.skill // (SKILL_POINTS[Level.LEAD] * len(terms.topics))
+    mode = np.array([MODE // (rank + 1) for rank in range(len(terms.delivery_modes))], np.int64)[standing.mode]
+    days = DAYS * standing.free_days // max(standing.open_days, 1)
+    return subject + _peer(size_of(asked.agency.sworn_band), size) + mode + _nearness(terms, standing) + days
 
 
 def reasons(profile: Profile, asked: Asked, standing: Standing, nth: int) -> tuple[str, ...]:
@@ -60,24 +56,21 @@ def reasons(profile: Profile, asked: Asked, standing: Standing, nth: int) -> tup
         _says_peer(size_of(profile.sworn_band), size_of(asked.agency.sworn_band)),
         _says_mode(mode, asked.terms),
         _says_distance(float(standing.distance_km[nth]), asked.terms.delivery_modes[mode]),
-        f"Free on {standing.free_days[nth]} of the {standing.open_days[nth]} days of the window.",
+        f"Free on {standing.free_days[nth]} of the {standing.open_days} days of the window.",
     )
 
 
-def _peer(asks: Sequence[Asked], request: Whole, size: Whole) -> Whole:
-    wanted = np.array([size_of(asked.agency.sworn_band) for asked in asks], np.int64)[request]
+def _peer(wanted: int, size: Whole) -> Whole:
+    if wanted == UNKNOWN_SIZE:
+        return np.full(size.shape, PEER // 2, np.int64)
     points = _PEER_POINTS[(wanted - size).clip(0, len(_PEER_POINTS) - 1)]
-    return np.where((wanted == UNKNOWN_SIZE) | (size == UNKNOWN_SIZE), PEER // 2, points)
+    return np.where(size == UNKNOWN_SIZE, PEER // 2, points)
 
 
-def _nearness(asks: Sequence[Asked], request: Whole, standing: Standing) -> Whole:
-    most = max((len(asked.terms.delivery_modes) for asked in asks), default=0)
-    on_site = np.zeros((len(asks), most), np.bool_)
-    for nth, asked in enumerate(asks):
-        for rank, mode in enumerate(asked.terms.delivery_modes):
-            on_site[nth, rank] = mode in ON_SITE_MODES
-    travels = on_site[request, standing.mode] & ~np.isnan(standing.distance_km)
-    near: Real = DISTANCE * (1 - np.minimum(np.nan_to_num(standing.distance_km), FAR_KM) / FAR_KM)
+def _nearness(terms: Terms, standing: Standing) -> Whole:
+    on_site = np.array([mode in ON_SITE_MODES for mode in terms.delivery_modes], np.bool_)
+    travels = on_site[standing.mode] & ~np.isnan(standing.distance_km)
+    near: Real = DISTANCE * (1 - np.fmin(standing.distance_km, FAR_KM) / FAR_KM)
     return np.where(travels, near.astype(np.int64), DISTANCE // 2)
 
 

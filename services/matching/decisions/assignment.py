@@ -13,6 +13,7 @@ are given: see `_enough`. What is left out is no loss, unlike where each request
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Protocol, cast
 
 import numpy as np
@@ -97,16 +98,27 @@ def _enough(pairs: Pairs, seats: Seats) -> Pairs:
     other requests leave one of these without a place taken, who costs no more in that place: places of an expert only
     grow dearer. Partners that could serve every request hold nobody up and count as one.
     """
-    requests = np.count_nonzero(np.bincount(pairs.request))
+    begins = np.flatnonzero(np.diff(pairs.request, prepend=-1))
+    requests = begins.size
     scarce = np.where(seats.partner_free < requests, np.arange(1, seats.partner_free.size + 1), 0)
-    run = pairs.request * (scarce.size + 1) + scarce[seats.partner[pairs.expert]]
     first_place = load_cost(seats.load, seats.limit) + seats.recency
-    cost = BEST - pairs.affinity + first_place[pairs.expert]
-    order = np.argsort(run * (int(cost.max()) + 1) + cost, kind="stable")
-    begins = np.flatnonzero(np.diff(run[order], prepend=-1))
-    rank = np.arange(order.size) - np.repeat(begins, np.diff(begins, append=order.size))
-    kept = np.sort(order[rank < requests])
+    # Of equal cost, the first: no two are equal then.
+    cost = (BEST - pairs.affinity + first_place[pairs.expert]) * pairs.request.size + np.arange(pairs.request.size)
+    group = scarce[seats.partner[pairs.expert]]
+    kept = np.sort(
+        np.concatenate(
+            [
+                _cheapest(cost, begin + np.flatnonzero(group[begin:end] == one), requests)
+                for begin, end in pairwise([*begins.tolist(), pairs.request.size])
+                for one in set(group[begin:end].tolist())
+            ]
+        )
+    )
     return Pairs(pairs.request[kept], pairs.expert[kept], pairs.affinity[kept])
+
+
+def _cheapest(cost: Whole, of: Whole, most: int) -> Whole:
+    return of if of.size <= most else of[np.argpartition(cost[of], most)[:most]]
 
 
 class _Network(Protocol):

@@ -1,7 +1,7 @@
 """The experts of a round in columns, so that a rule is one expression over all of them instead of a loop over pairs."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -10,7 +10,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.vocabulary import AgencyType, DateWindow, DeliveryMode, ExpertId, Level, PartnerId, SwornBand, TopicCode
+from schemas.vocabulary import (
+    AgencyType,
+    DateWindow,
+    DeliveryMode,
+    ExpertId,
+    Level,
+    PartnerId,
+    Place,
+    SwornBand,
+    TopicCode,
+)
 from services.matching.decisions.conflicts import FELT_NEXT_DOOR, county
 from services.matching.decisions.pool import Terms
 from services.matching.decisions.roster import Expert, Partner, Profile
@@ -39,8 +49,8 @@ class Bench:
     offers: Mapping[DeliveryMode, Flags]
     serves: Mapping[AgencyType, Flags]
     size: Whole
-    latitude: Real
-    longitude: Real
+    home: Real
+    """Homes as points on the unit sphere: a row a coordinate."""
     travel_limit_km: Real
     load_limit: Whole
     partner: Whole
@@ -58,6 +68,15 @@ class Bench:
 
     def __len__(self) -> int:
         return len(self.experts)
+
+    @property
+    def everybody(self) -> Flags:
+        """All of them."""
+        return np.ones(len(self), np.bool_)
+
+    def only(self, row: int) -> Flags:
+        """This one of them."""
+        return np.arange(len(self)) == row
 
 
 @dataclass(frozen=True)
@@ -107,8 +126,7 @@ def bench(experts: Iterable[Expert], partners: Mapping[PartnerId, Partner]) -> B
         offers={mode: np.array([mode in one.delivery_modes for one in profiles], np.bool_) for mode in DeliveryMode},
         serves={kind: np.array([kind in one.agency_types for one in profiles], np.bool_) for kind in AgencyType},
         size=np.array([size_of(profile.sworn_band) for profile in profiles], np.int64),
-        latitude=np.radians([profile.home.latitude for profile in profiles]),
-        longitude=np.radians([profile.home.longitude for profile in profiles]),
+        home=on_unit_sphere([profile.home for profile in profiles]),
         travel_limit_km=np.array([profile.travel_limit_km for profile in profiles], np.float64),
         load_limit=np.array([profile.load_limit for profile in profiles], np.int64),
         partner=np.array([partner_index[profile.partner_id] for profile in profiles], np.int64),
@@ -128,6 +146,13 @@ def skill_points(bench: Bench, terms: Terms) -> Whole:
     for topic in terms.topics:
         points += bench.skill.get(topic, 0)
     return points
+
+
+def on_unit_sphere(places: Sequence[Place]) -> Real:
+    """The places as points on the unit sphere: a row a coordinate, a column a place."""
+    latitude = np.radians([place.latitude for place in places])
+    longitude = np.radians([place.longitude for place in places])
+    return np.stack((np.cos(latitude) * np.cos(longitude), np.cos(latitude) * np.sin(longitude), np.sin(latitude)))
 
 
 def size_of(band: SwornBand) -> int:

@@ -1,15 +1,15 @@
 """Who may be proposed for a request at all: hard rules, in an order that gives whoever is ruled out a first reason."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from typing import Final, TypeAlias
 
 import numpy as np
 
-from schemas.vocabulary import ON_SITE_MODES, AgencyType
-from services.matching.decisions.bench import Bench, Flags, Real, Whole, merged, skill_points
+from schemas.vocabulary import ON_SITE_MODES, AgencyType, Place
+from services.matching.decisions.bench import Bench, Flags, Real, Whole, merged, on_unit_sphere, skill_points
 from services.matching.decisions.conflicts import conflict_with, county
 from services.matching.decisions.pool import Agency, Asked, Request, Terms
 
@@ -32,10 +32,8 @@ class Reason(StrEnum):
     OUTCOMPETED = "outcompeted"
 
 
-REASONS: Final = tuple(Reason)
-_INDEX: Final = {reason: nth for nth, reason in enumerate(REASONS)}
-ELIGIBLE: Final = -1
-NO_MODE: Final = -1
+_NO_MODE: Final = -1
+"""Of an expert who can serve none of them."""
 
 
 Ask: TypeAlias = tuple[Request, Asked]
@@ -44,70 +42,68 @@ Ask: TypeAlias = tuple[Request, Asked]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How experts stand towards requests, loads aside: a row a request and a column an expert, or a row a pair."""
+    """How experts stand towards one request: who is left, in columns, and how many each rule has ruled out first."""
 
-    reason: Whole
-    """Index into REASONS of what rules the expert out first, or ELIGIBLE."""
+    row: Whole
+    """Rows of the bench, ascending."""
     skill: Whole
     """Points of skill summed over the topics asked for."""
     mode: Whole
-    """Index into the request's delivery modes of the first the expert can serve, or NO_MODE."""
+    """Index into the request's delivery modes of the first the expert can serve, travel considered."""
     distance_km: Real
     """From the expert's home to the agency; NaN where the agency's place is unknown."""
     free_days: Whole
     """Days of the window on which agency and expert both can."""
-    open_days: Whole
+    open_days: int
     """Days of the window, from today on, on which the agency can."""
+    ruled_out: Mapping[Reason, int]
 
-    def of(self, request: Whole, expert: Whole) -> "Standing":
-        """The same of these pairs only."""
-        return Standing(*(getattr(self, one.name)[request, expert] for one in fields(self)))
+    def without(self, reason: Reason, out: Flags) -> "Standing":
+        """The same without these experts, whom the reason rules out."""
+        if not (count := int(np.count_nonzero(out))):
+            return self
+        left = ~out
+        return Standing(
+            self.row[left],
+            self.skill[left],
+            self.mode[left],
+            self.distance_km[left],
+            self.free_days[left],
+            self.open_days,
+            {**self.ruled_out, reason: count},
+        )
 
-    @classmethod
-    def joined(cls, parts: "Sequence[Standing]") -> "Standing":
-        """The pairs of all parts."""
-        return cls(*(np.concatenate([getattr(part, one.name) for part in parts]) for one in fields(cls)))
 
-
-def standing(bench: Bench, asks: Sequence[Ask], today: date) -> Standing:
-    """How every expert stands towards each of these requests, of which there is at least one.
+def standing(bench: Bench, among: Flags, ask: Ask, today: date) -> Standing:
+    """How these experts of the bench stand towards the request, loads aside.
 
     An agency of unknown type or place is nobody's hindrance.
     """
-    skill = np.stack([skill_points(bench, asked.terms) for _, asked in asks])
-    distance = _distance_km(bench, asks)
-    mode, offered = _first_mode(bench, asks, distance)
-    open_days, free_days = _days(bench, asks, today)
-    ruled_out = {
-        Reason.NO_EXPERT_FOR_TOPIC: skill == 0,
-        Reason.AGENCY_TYPE: ~np.stack([_serves(bench, asked.agency) for _, asked in asks]),
-        Reason.DELIVERY_MODE: ~offered,
-        Reason.PARTNER_NOT_SELECTED: _not_selected(bench, asks),
-        Reason.CONFLICT_OF_INTEREST: _conflicted(bench, asks, today),
-        Reason.DECLINED_BEFORE: _banned(bench, asks),
-        Reason.TOO_FAR: mode == NO_MODE,
-        Reason.UNAVAILABLE: free_days == 0,
-    }
-    return Standing(
-        first_reason(ruled_out, skill.shape),
-        skill,
-        mode,
-        distance,
-        free_days,
-        np.broadcast_to(open_days[:, np.newaxis], skill.shape),
+    request, asked = ask
+    terms = asked.terms
+    skill = skill_points(bench, terms)
+    rules: tuple[tuple[Reason, Flags], ...] = (
+        (Reason.NO_EXPERT_FOR_TOPIC, skill > 0),
+        (Reason.AGENCY_TYPE, _serves(bench, asked.agency)),
+        (Reason.DELIVERY_MODE, np.logical_or.reduce([bench.offers[mode] for mode in terms.delivery_modes])),
+        (Reason.PARTNER_NOT_SELECTED, _selected(bench, terms)),
+        (Reason.CONFLICT_OF_INTEREST, ~_conflicted(bench, asked, today)),
+        (Reason.DECLINED_BEFORE, ~_banned(bench, request)),
     )
-
-
-def first_reason(ruled_out: dict[Reason, Flags], shape: tuple[int, ...]) -> Whole:
-    """Index into REASONS of the first that rules each out, or ELIGIBLE; whom each rules out comes in order."""
-    reason = np.full(shape, ELIGIBLE, np.int64)
-    for one, flags in reversed(ruled_out.items()):
-        np.copyto(reason, _INDEX[one], where=flags)
-    return reason
-
-
-def _none(bench: Bench, asks: Sequence[Ask]) -> Flags:
-    return np.zeros((len(asks), len(bench)), np.bool_)
+    ruled_out: dict[Reason, int] = {}
+    count = int(np.count_nonzero(among))
+    for reason, met in rules:
+        among = among & met
+        if (left := int(np.count_nonzero(among))) < count:
+            ruled_out[reason] = count - left
+            count = left
+    row = np.flatnonzero(among)
+    distance = _distance_km(bench, row, asked.agency.place)
+    mode = _first_mode(bench, row, terms, distance)
+    open_days, free_days = _days(bench, row, terms, today)
+    found = Standing(row, skill[row], mode, distance, free_days, open_days, ruled_out)
+    found = found.without(Reason.TOO_FAR, found.mode == _NO_MODE)
+    return found.without(Reason.UNAVAILABLE, found.free_days == 0)
 
 
 def _serves(bench: Bench, agency: Agency) -> Flags:
@@ -116,51 +112,66 @@ def _serves(bench: Bench, agency: Agency) -> Flags:
     return bench.serves[agency.agency_type]
 
 
-def _distance_km(bench: Bench, asks: Sequence[Ask]) -> Real:
-    """Great-circle distances by the haversine formula."""
-    places = [asked.agency.place for _, asked in asks]
-    latitude = np.radians([[np.nan if place is None else place.latitude] for place in places])
-    longitude = np.radians([[np.nan if place is None else place.longitude] for place in places])
-    half_chord = (
-        np.sin((bench.latitude - latitude) / 2) ** 2
-        + np.cos(latitude) * np.cos(bench.latitude) * np.sin((bench.longitude - longitude) / 2) ** 2
-    )
-    return 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.minimum(half_chord, 1.0)))
+def _selected(bench: Bench, terms: Terms) -> Flags:
+    first, last = terms.window.first.toordinal(), terms.window.last.toordinal()
+    return (bench.award_first <= first) & (bench.award_last >= last)
 
 
-def _first_mode(bench: Bench, asks: Sequence[Ask], distance: Real) -> tuple[Whole, Flags]:
-    """The first mode each expert can serve, travel considered; and who offers any at all."""
-    reachable = ~(distance > bench.travel_limit_km)
-    mode = np.full(distance.shape, NO_MODE, np.int64)
-    offered = _none(bench, asks)
-    for nth, (_, asked) in enumerate(asks):
-        for rank, wanted in reversed(tuple(enumerate(asked.terms.delivery_modes))):
-            offers = bench.offers[wanted]
-            offered[nth] |= offers
-            np.copyto(mode[nth], rank, where=offers & reachable[nth] if wanted in ON_SITE_MODES else offers)
-    return mode, offered
+def _conflicted(bench: Bench, asked: Asked, today: date) -> Flags:
+    """The rule itself is asked only of those whom something ties to an agency of the request or to its topics."""
+    suspects: set[int] = set()
+    for ori in asked.agency.oris:
+        suspects |= bench.tied.get(ori, frozenset()) | bench.tied.get(county(ori), frozenset())
+    for topic in asked.terms.topics:
+        suspects |= bench.sells.get(topic, frozenset())
+    flags = np.zeros(len(bench), np.bool_)
+    for row in suspects:
+        partner = bench.partners.get(bench.profiles[row].partner_id)
+        flags[row] = conflict_with(bench.experts[row], partner, asked, today) is not None
+    return flags
 
 
-def _days(bench: Bench, asks: Sequence[Ask], today: date) -> tuple[Whole, Whole]:
-    """How many days of each window are not past and not ruled out by the agency, and each expert's free ones of them.
-
-    The days off that fall into each open spell are summed up by expert, and these by request.
-    """
-    spells = [(nth, *spell) for nth, (_, asked) in enumerate(asks) for spell in open_spells(asked.terms, today)]
-    request, first, last = np.array(spells, np.int64).reshape(-1, 3).T
-    open_days = np.bincount(request, last - first + 1, len(asks)).astype(np.int64)
-    busy = np.zeros((len(asks), len(bench)), np.int64)
-    if spells and bench.off_row.size:
-        off = np.minimum(bench.off_last, last[:, np.newaxis]) - np.maximum(bench.off_first, first[:, np.newaxis]) + 1
-        experts, requests = _begins(bench.off_row), _begins(request)
-        summed = np.add.reduceat(np.add.reduceat(np.maximum(off, 0), experts, axis=1), requests, axis=0)
-        busy[np.ix_(request[requests], bench.off_row[experts])] = summed
-    return open_days, open_days[:, np.newaxis] - busy
+def _banned(bench: Bench, request: Request) -> Flags:
+    flags = np.zeros(len(bench), np.bool_)
+    for expert_id in request.barred_experts:
+        row = bench.row.get(expert_id)
+        if row is not None:
+            flags[row] = True
+    for partner_id in request.banned_partners:
+        flags[bench.rows_of.get(partner_id, np.empty(0, np.int64))] = True
+    return flags
 
 
-def _begins(ascending: Whole) -> Whole:
-    """Where each run of equal numbers begins."""
-    return np.flatnonzero(np.diff(ascending, prepend=-1))
+def _distance_km(bench: Bench, row: Whole, place: Place | None) -> Real:
+    """Great-circle distances, from the chords between points on the unit sphere."""
+    if place is None:
+        return np.full(row.size, np.nan)
+    squares: list[Real] = [
+        (home[row] - there) ** 2 for home, there in zip(bench.home, on_unit_sphere([place]), strict=True)
+    ]
+    chord = np.sqrt(squares[0] + squares[1] + squares[2])
+    return 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1.0))
+
+
+def _first_mode(bench: Bench, row: Whole, terms: Terms, distance: Real) -> Whole:
+    """The first mode each expert can serve, travel considered."""
+    reachable = ~(distance > bench.travel_limit_km[row])
+    mode = np.full(row.size, _NO_MODE, np.int64)
+    for rank, wanted in reversed(tuple(enumerate(terms.delivery_modes))):
+        offers = bench.offers[wanted][row]
+        np.copyto(mode, rank, where=offers & reachable if wanted in ON_SITE_MODES else offers)
+    return mode
+
+
+def _days(bench: Bench, row: Whole, terms: Terms, today: date) -> tuple[int, Whole]:
+    """How many days of the window are not past and not ruled out by the agency, and each expert's free ones of them."""
+    open_days = 0
+    busy = np.zeros(len(bench))
+    for first, last in open_spells(terms, today):
+        open_days += last - first + 1
+        off = np.minimum(bench.off_last, last) - np.maximum(bench.off_first, first) + 1
+        busy += np.bincount(bench.off_row, np.maximum(off, 0), len(bench))
+    return open_days, open_days - busy[row].astype(np.int64)
 
 
 def open_spells(terms: Terms, today: date) -> list[tuple[int, int]]:
@@ -173,37 +184,3 @@ def open_spells(terms: Terms, today: date) -> list[tuple[int, int]]:
         start = max(start, last + 1)
     spells.append((start, end))
     return [(first, last) for first, last in spells if first <= last]
-
-
-def _not_selected(bench: Bench, asks: Sequence[Ask]) -> Flags:
-    windows = [asked.terms.window for _, asked in asks]
-    first = np.array([[window.first.toordinal()] for window in windows], np.int64)
-    last = np.array([[window.last.toordinal()] for window in windows], np.int64)
-    return (bench.award_first > first) | (bench.award_last < last)
-
-
-def _conflicted(bench: Bench, asks: Sequence[Ask], today: date) -> Flags:
-    """The rule itself is asked only of those whom something ties to an agency of the request or to its topics."""
-    flags = _none(bench, asks)
-    for nth, (_, asked) in enumerate(asks):
-        suspects: set[int] = set()
-        for ori in asked.agency.oris:
-            suspects |= bench.tied.get(ori, frozenset()) | bench.tied.get(county(ori), frozenset())
-        for topic in asked.terms.topics:
-            suspects |= bench.sells.get(topic, frozenset())
-        for row in suspects:
-            partner = bench.partners.get(bench.profiles[row].partner_id)
-            flags[nth, row] = conflict_with(bench.experts[row], partner, asked, today) is not None
-    return flags
-
-
-def _banned(bench: Bench, asks: Sequence[Ask]) -> Flags:
-    flags = _none(bench, asks)
-    for nth, (request, _) in enumerate(asks):
-        for expert_id in request.barred_experts:
-            row = bench.row.get(expert_id)
-            if row is not None:
-                flags[nth, row] = True
-        for partner_id in request.banned_partners:
-            flags[nth, bench.rows_of.get(partner_id, np.empty(0, np.int64))] = True
-    return flags

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from services.matching.decisions.bench import Whole
-from services.matching.decisions.eligibility import REASONS, Reason
+from services.matching.decisions.eligibility import Reason
 
 SAYS: Final[Mapping[Reason, str]] = {
     Reason.NO_EXPERT_FOR_TOPIC: "cover none of the topics asked for",
@@ -46,15 +45,15 @@ class Shortfall:
     says: str
 
 
-def shortfalls(ruled_out: Whole) -> tuple[Shortfall, ...]:
+def shortfalls(ruled_out: Mapping[Reason, int]) -> tuple[Shortfall, ...]:
     """The reasons that ruled experts out, those looked at last first: whom they stopped came nearest to a match.
 
-    `ruled_out` counts experts by their first reason, in the order of REASONS.
+    `ruled_out` counts experts by their first reason.
     """
     found = tuple(
         Shortfall(reason, experts, f"Experts who {SAYS[reason]}: {experts}.")
-        for reason, experts in reversed(tuple(zip(REASONS, ruled_out.tolist(), strict=True)))
-        if experts
+        for reason in reversed(Reason)
+        if (experts := ruled_out.get(reason, 0))
     )
     return found or (Shortfall(Reason.NO_EXPERT_FOR_TOPIC, 0, "No expert is listed."),)
 

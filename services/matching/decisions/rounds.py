@@ -13,7 +13,7 @@ from services.matching.decisions.affinity import affinity, reasons
 from services.matching.decisions.assignment import NOBODY, RECENCY_WEIGHT, Pairs, Seats, assign
 from services.matching.decisions.bench import Bench, Real, Roster, Whole
 from services.matching.decisions.conflicts import conflict_with
-from services.matching.decisions.eligibility import ELIGIBLE, REASONS, Ask, Reason, Standing, first_reason, standing
+from services.matching.decisions.eligibility import Ask, Reason, Standing, standing
 from services.matching.decisions.explain import SAYS, Shortfall, shortfalls, would_help
 from services.matching.decisions.pool import (
     Match,
@@ -26,8 +26,6 @@ from services.matching.decisions.pool import (
 )
 from services.matching.decisions.roster import Partner
 
-MOST_CELLS: Final = 200_000
-"""Pairs of requests and experts that are looked at together: some columns of so many numbers fit into a cache."""
 RECENT: Final = timedelta(days=30)
 """For how long it counts that an expert was proposed before others who fit equally well."""
 
@@ -134,23 +132,19 @@ def _objection(listed: Bench, request: Request, today: date) -> str | None:
         if conflict_with(listed.experts[row], partner, asked, today) is not None:
             return "A conflict of interest has come up."
         if match.stage is Stage.PROPOSED:
-            reason = int(standing(listed, [(request, asked)], today).reason[0, row])
-            if reason != ELIGIBLE:
-                return f"Something has changed: the expert is now one of those who {SAYS[REASONS[reason]]}."
+            against = standing(listed, listed.only(row), (request, asked), today).ruled_out
+            if against:
+                return f"Something has changed: the expert is now one of those who {SAYS[next(iter(against))]}."
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidates:
-    """Who is eligible for the waiting requests, loads included, and why the others are not."""
+    """Who is eligible for one request, loads included, and how well each of them fits."""
 
-    asks: Sequence[Ask]
-    pairs: Pairs
-    """Eligible pairs, by request and then by the expert's row of the bench."""
+    ask: Ask
     standing: Standing
-    """Of these pairs."""
-    ruled_out: Whole
-    """How many of the other experts each of REASONS ruled out first: a row a request."""
+    affinity: Whole
 
 
 def _match(listed: Bench, waiting: Sequence[Request], load: Load, now: datetime) -> Iterator[Proposed | NotFound]:
@@ -160,17 +154,18 @@ def _match(listed: Bench, waiting: Sequence[Request], load: Load, now: datetime)
         return
     asks.sort(key=lambda ask: (ask[1].due, ask[0].request_id))
     seats = _seats(listed, load, now)
-    candidates = _candidates(listed, _full(seats), asks, now.date())
-    chosen = assign(len(asks), candidates.pairs, seats)
-    begins: list[int] = np.searchsorted(candidates.pairs.request, np.arange(len(asks) + 1)).tolist()
-    rows: list[int] = chosen.tolist()
-    for nth, row in enumerate(rows):
-        eligible: Whole = candidates.pairs.expert[begins[nth] : begins[nth + 1]]
+    candidates = _candidates(listed, seats, asks, now.date())
+    pairs = Pairs(
+        np.repeat(np.arange(len(asks)), [one.affinity.size for one in candidates]),
+        np.concatenate([one.standing.row for one in candidates]),
+        np.concatenate([one.affinity for one in candidates]),
+    )
+    rows: list[int] = assign(len(asks), pairs, seats).tolist()
+    for one, row in zip(candidates, rows, strict=True):
         if row == NOBODY:
-            yield _not_found(candidates, nth, eligible.size)
+            yield _not_found(one)
         else:
-            pair = begins[nth] + int(np.searchsorted(eligible, row))
-            yield _proposed(listed, candidates, pair, int(seats.load[row]), now)
+            yield _proposed(listed, one, row, int(seats.load[row]), now)
 
 
 def _seats(listed: Bench, load: Load, now: datetime) -> Seats:
@@ -199,57 +194,28 @@ def _free(partner: Partner | None, load: Load) -> int:
     return max(0, partner.award.capacity - load.partners.get(partner.partner_id, 0))
 
 
-def _full(seats: Seats) -> Whole:
-    """Index into REASONS of the limit that each expert has reached, or ELIGIBLE."""
-    reached = {
-        Reason.AT_CAPACITY: seats.load >= seats.limit,
-        Reason.PARTNER_AT_CAPACITY: seats.partner_free[seats.partner] == 0,
-    }
-    return first_reason(reached, seats.load.shape)
+def _candidates(listed: Bench, seats: Seats, asks: Sequence[Ask], today: date) -> list[_Candidates]:
+    full = seats.load >= seats.limit
+    partner_full = (seats.partner_free == 0)[seats.partner]
+    found: list[_Candidates] = []
+    for ask in asks:
+        stands = standing(listed, listed.everybody, ask, today)
+        stands = stands.without(Reason.AT_CAPACITY, full[stands.row])
+        stands = stands.without(Reason.PARTNER_AT_CAPACITY, partner_full[stands.row])
+        found.append(_Candidates(ask, stands, affinity(ask[1], stands, listed.size[stands.row])))
+    return found
 
 
-def _candidates(listed: Bench, full: Whole, asks: Sequence[Ask], today: date) -> _Candidates:
-    at_a_time = max(1, MOST_CELLS // max(len(listed), 1))
-    firsts = range(0, len(asks), at_a_time)
-    parts = [_some(listed, full, asks[first : first + at_a_time], today) for first in firsts]
-    return _Candidates(
-        asks,
-        Pairs(
-            np.concatenate([part.pairs.request + first for first, part in zip(firsts, parts, strict=True)]),
-            np.concatenate([part.pairs.expert for part in parts]),
-            np.concatenate([part.pairs.affinity for part in parts]),
-        ),
-        Standing.joined([part.standing for part in parts]),
-        np.concatenate([part.ruled_out for part in parts]),
-    )
-
-
-def _some(listed: Bench, full: Whole, asks: Sequence[Ask], today: date) -> _Candidates:
-    stands = standing(listed, asks, today)
-    reason = np.where(stands.reason == ELIGIBLE, full, stands.reason)
-    request, expert = np.nonzero(reason == ELIGIBLE)
-    theirs = stands.of(request, expert)
-    fit = affinity([asked for _, asked in asks], request, theirs, listed.size[expert])
-    # ELIGIBLE is counted too, in front of the others.
-    counted = np.arange(len(asks))[:, np.newaxis] * (len(REASONS) + 1) + reason + 1
-    counts = np.bincount(counted.ravel(), minlength=len(asks) * (len(REASONS) + 1))
-    return _Candidates(asks, Pairs(request, expert, fit), theirs, counts.reshape(len(asks), -1)[:, 1:])
-
-
-def _proposed(listed: Bench, candidates: _Candidates, pair: int, held: int, now: datetime) -> Proposed:
-    request, asked = candidates.asks[int(candidates.pairs.request[pair])]
-    row = int(candidates.pairs.expert[pair])
+def _proposed(listed: Bench, candidates: _Candidates, row: int, held: int, now: datetime) -> Proposed:
+    (request, asked), stands = candidates.ask, candidates.standing
+    nth = int(np.searchsorted(stands.row, row))
     profile, expert_id = listed.profiles[row], listed.experts[row].expert_id
     match = Match(request.next_match_id, profile.partner_id, (expert_id,), now)
-    why = (
-        *reasons(profile, asked, candidates.standing, pair),
-        f"Holds {held} of at most {profile.load_limit} requests.",
-    )
-    return Proposed(request.request_id, match, Chosen(expert_id, int(candidates.pairs.affinity[pair]), why))
+    why = (*reasons(profile, asked, stands, nth), f"Holds {held} of at most {profile.load_limit} requests.")
+    return Proposed(request.request_id, match, Chosen(expert_id, int(candidates.affinity[nth]), why))
 
 
-def _not_found(candidates: _Candidates, nth: int, eligible: int) -> NotFound:
-    ruled_out = candidates.ruled_out[nth].copy()
-    ruled_out[REASONS.index(Reason.OUTCOMPETED)] = eligible
+def _not_found(candidates: _Candidates) -> NotFound:
+    ruled_out = {**candidates.standing.ruled_out, Reason.OUTCOMPETED: candidates.affinity.size}
     why_not = shortfalls(ruled_out)
-    return NotFound(candidates.asks[nth][0].request_id, why_not, would_help(why_not))
+    return NotFound(candidates.ask[0].request_id, why_not, would_help(why_not))
