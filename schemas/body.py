@@ -4,12 +4,13 @@ Submissions come from other people's systems, so a field nobody knows is refused
 the services themselves, so a field nobody knows is passed over: a newer release may add optional ones.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
+from schemas.envelope import Envelope
 from schemas.vocabulary import (
     ID_PATTERN,
     ORI_PATTERN,
@@ -225,3 +226,9 @@ def parse(bodies: Mapping[str, type[AnyBody]], event_type: str, data: bytes) -> 
     """
     body = bodies.get(event_type)
     return None if body is None else body.model_validate_json(data, extra=body.UNKNOWN_FIELDS)
+
+
+def only(bodies: Iterable[type[AnyBody]]) -> Callable[[Envelope, bytes], AnyBody | None]:
+    """Parses events of these types, and passes over all others unread, as `parse` does."""
+    known = {body.TYPE: body for body in bodies}
+    return lambda envelope, data: parse(known, envelope.type, data)

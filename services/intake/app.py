@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from schemas import body, engagements, submissions
+from schemas import body, submissions
+from schemas.engagements import EngagementClosed
 from schemas.envelope import Envelope
 from schemas.topics import ENGAGEMENTS, SUBMISSIONS
 from services.intake import handlers, store
@@ -23,7 +24,7 @@ def service() -> Service:
     """Intake as the runtime runs it."""
     return Service(
         name="intake",
-        reads=(Reads(SUBMISSIONS, read_submission), Reads(ENGAGEMENTS, _read_engagement)),
+        reads=(Reads(SUBMISSIONS, read_submission), Reads(ENGAGEMENTS, body.only([EngagementClosed]))),
         decider=Decider(load=_load, decide=handlers.decide, save=store.save),
         rounds=(
             Round(
@@ -71,10 +72,6 @@ def _problems(error: ValidationError) -> tuple[Problem, ...]:
 def _path(location: Sequence[int | str]) -> str:
     # The name of a field nobody knows is the sender's own text.
     return ".".join(_UNPRINTABLE.sub("?", str(part))[:_LONGEST_NAME] for part in location)
-
-
-def _read_engagement(envelope: Envelope, data: bytes) -> engagements.EngagementBody | None:
-    return body.parse(engagements.BODIES, envelope.type, data)
 
 
 async def _load(db: Database, events: Sequence[Event[Any]]) -> store.Known:

@@ -1,7 +1,9 @@
 """Matching, put together: what it reads, who decides, its round and its gauges."""
 
-from schemas import engagements, requests, roster
-from schemas.body import parse
+from typing import get_args
+
+from schemas.body import only
+from schemas.roster import RosterBody
 from schemas.topics import ENGAGEMENTS, REQUESTS, ROSTER
 from services.matching import handlers, store
 from services.runtime.service import Decider, Gauge, Reads, Round, Service
@@ -12,9 +14,9 @@ def service() -> Service:
     return Service(
         name="matching",
         reads=(
-            Reads(REQUESTS, lambda envelope, data: parse(requests.BODIES, envelope.type, data)),
-            Reads(ROSTER, lambda envelope, data: parse(roster.BODIES, envelope.type, data)),
-            Reads(ENGAGEMENTS, lambda envelope, data: parse(engagements.BODIES, envelope.type, data)),
+            Reads(REQUESTS, only(get_args(store.OnRequest))),
+            Reads(ROSTER, only(get_args(RosterBody))),
+            Reads(ENGAGEMENTS, only(get_args(store.OnEngagement))),
         ),
         decider=Decider(store.load, handlers.decide, store.save),
         rounds=(

@@ -24,7 +24,7 @@ from services.matching.decisions.roster import (
     waive,
 )
 from services.matching.decisions.rounds import Found, NotFound, Proposed, matching_round
-from services.matching.store import Board, Body, Known
+from services.matching.store import Board, Body, Known, OnEngagement, OnRequest
 from services.runtime.service import Event
 
 Decision = tuple[Known, Sequence[MatchBody]]
@@ -52,7 +52,7 @@ def decide(known: Known, event: Event[Body]) -> Decision:
             assert_never(event.body)
 
 
-def _on_request(known: Known, body: requests.RequestBody, time: datetime) -> Decision:
+def _on_request(known: Known, body: OnRequest, time: datetime) -> Decision:
     request = known.requests.get(body.request_id, Request(body.request_id))
     match body:
         case requests.RequestAccepted():
@@ -77,25 +77,12 @@ def _on_request(known: Known, body: requests.RequestBody, time: datetime) -> Dec
             decided = pool.partner_accepts(request, body.match_id, body.partner_id)
         case requests.OfferDeclined():
             decided = pool.partner_declines(request, body.match_id, body.partner_id, body.reason)
-        case (
-            requests.InformationRequested()
-            | requests.RequestReferredOut()
-            | requests.RequestDeclined()
-            | requests.PlanApproved()
-            | requests.PlanCleared()
-            | requests.PlanChangesRequested()
-            | requests.SessionReported()
-            | requests.EvaluationReturned()
-            | requests.ClockWarned()
-            | requests.ClockBreached()
-        ):
-            return Known(), _NOTHING
         case _:
             assert_never(body)
     return _decision(request, decided)
 
 
-def _on_engagement(known: Known, body: engagements.EngagementBody) -> Decision:
+def _on_engagement(known: Known, body: OnEngagement) -> Decision:
     request = known.requests.get(body.request_id, Request(body.request_id))
     match body:
         case engagements.EngagementNotPlannable():
@@ -106,15 +93,6 @@ def _on_engagement(known: Known, body: engagements.EngagementBody) -> Decision:
             decided = pool.delivered(request, body.match_id)
         case engagements.EngagementClosed():
             decided = pool.called_off(request, body.match_id, f"The engagement was {body.outcome}.")
-        case (
-            engagements.EngagementPlanned()
-            | engagements.EngagementReplanned()
-            | engagements.EngagementConfirmed()
-            | engagements.SessionMoved()
-            | engagements.SessionCancelled()
-            | engagements.FollowUpDue()
-        ):
-            return Known(), _NOTHING
         case _:
             assert_never(body)
     return _decision(request, decided)

@@ -9,8 +9,21 @@ from typing import Final, assert_never
 
 from pydantic import TypeAdapter
 
-from schemas.engagements import EngagementBody, EngagementFact
-from schemas.requests import RequestBody, RequestFact
+from schemas.engagements import EngagementClosed, EngagementDelivered, EngagementFact, EngagementNotPlannable
+from schemas.requests import (
+    OfferAccepted,
+    OfferDeclined,
+    ProposalAccepted,
+    ProposalDeclined,
+    RequestAccepted,
+    RequestAmended,
+    RequestCancelled,
+    RequestFact,
+    RequestHeld,
+    RequestReopened,
+    RequestResumed,
+    RequestWithdrawn,
+)
 from schemas.roster import ConflictDeclared, ConflictWaived, ExpertFact, PartnerFact, RosterBody
 from schemas.vocabulary import ExpertId, MatchId, PartnerId, RequestId
 from services.matching.decisions.bench import Roster
@@ -24,7 +37,22 @@ from services.runtime.service import Event
 MOST_REQUESTS: Final = 1_000
 """Of one round: those due first. The others follow in the next rounds."""
 
-Body = RequestBody | RosterBody | EngagementBody
+OnRequest = (
+    RequestAccepted
+    | RequestAmended
+    | RequestWithdrawn
+    | RequestHeld
+    | RequestResumed
+    | RequestCancelled
+    | RequestReopened
+    | ProposalAccepted
+    | ProposalDeclined
+    | OfferAccepted
+    | OfferDeclined
+)
+OnEngagement = EngagementNotPlannable | EngagementDelivered | EngagementClosed
+Body = OnRequest | RosterBody | OnEngagement
+"""What matching heeds. Whatever else its topics tell changes nothing here, and is passed over unread."""
 
 _REQUEST: Final = TypeAdapter(Request)
 _EXPERT: Final = TypeAdapter(Expert)

@@ -6,7 +6,7 @@ from typing import Any, Final, Generic, TypeVar, assert_never
 
 from schemas import engagements, matches, receipts, requests, roster, submissions
 from schemas.body import Agency as AgencyPart
-from schemas.body import AnyBody, Body, ExpertProfile, parse
+from schemas.body import AnyBody, Body, ExpertProfile, only, parse
 from schemas.engagements import EngagementBody
 from schemas.envelope import Envelope
 from schemas.matches import MatchBody
@@ -68,17 +68,12 @@ def _kept(body: Body, data: bytes) -> str | None:
     return data.decode()
 
 
-def plain(bodies: Mapping[str, type[AnyBody]]) -> Callable[[Envelope, bytes], AnyBody | None]:
-    """Parses the bodies of a topic of which no story is kept."""
-    return lambda envelope, data: parse(bodies, envelope.type, data)
-
-
 READS: Final = (
     Reads(REQUESTS, told(requests.BODIES)),
     Reads(MATCHES, told(matches.BODIES)),
     Reads(ENGAGEMENTS, told(engagements.BODIES)),
-    Reads(ROSTER, plain(roster.BODIES)),
-    Reads(RECEIPTS, plain(receipts.BODIES)),
+    Reads(ROSTER, only(roster.BODIES.values())),
+    Reads(RECEIPTS, only(receipts.BODIES.values())),
 )
 
 

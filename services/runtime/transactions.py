@@ -58,7 +58,7 @@ class Slice:
 
 
 Committed = Callable[[frozenset[str], bool], None]
-"""Called after each commit with the topics that were read, and whether anything is to be published."""
+"""Called after each commit with the topics whose events were applied, and whether anything is to be published."""
 
 
 Rest = Callable[[float], Awaitable[None]]
@@ -176,7 +176,8 @@ class Transactions:
             await inbox.move_on(db, moves, handled.moved, handled.sealed)
             self._reach("before_commit")
         self._reach("after_commit")
-        self._committed(frozenset(topic for topic, _ in batch.spans), bool(handled.sealed or handled.parked))
+        applied = frozenset(topic for (topic, _), tally in handled.tallies.items() if tally.applied)
+        self._committed(applied, bool(handled.sealed or handled.parked))
         self._count(handled, monotonic() - began, len(batch.taken))
 
     def _count(self, handled: Handled, seconds: float, events: int) -> None:

@@ -1,10 +1,9 @@
 """Puts scheduling together: what it reads, who decides, and the round that reminds of follow-ups."""
 
-from collections.abc import Mapping
+from typing import get_args
 
-from schemas import matches, requests, roster
-from schemas.body import AnyBody, parse
-from schemas.topics import MATCHES, REQUESTS, ROSTER, Topic
+from schemas.body import only
+from schemas.topics import MATCHES, REQUESTS, ROSTER
 from services.runtime.service import Decider, Gauge, Reads, Round, Service
 from services.scheduling import handlers, store
 
@@ -14,9 +13,9 @@ def service() -> Service:
     return Service(
         name="scheduling",
         reads=(
-            _reads(REQUESTS, requests.BODIES),
-            _reads(MATCHES, matches.BODIES),
-            _reads(ROSTER, roster.BODIES),
+            Reads(REQUESTS, only(get_args(store.OnRequest))),
+            Reads(MATCHES, only(get_args(store.OnMatch))),
+            Reads(ROSTER, only(get_args(store.OnExpert))),
         ),
         decider=Decider(load=store.load, decide=handlers.decide, save=store.save),
         rounds=(
@@ -44,7 +43,3 @@ def service() -> Service:
             ),
         ),
     )
-
-
-def _reads(topic: Topic, bodies: Mapping[str, type[AnyBody]]) -> Reads:
-    return Reads(topic, lambda envelope, data: parse(bodies, envelope.type, data))

@@ -25,19 +25,19 @@ from services.runtime.service import Event
 from services.scheduling.decisions import engagement, life, plan
 from services.scheduling.decisions.engagement import Engagement, Happening, Match, OtherDates
 from services.scheduling.decisions.life import Booked, Calendars, Result
-from services.scheduling.store import Knowledge
+from services.scheduling.store import Body, Knowledge, OnExpert, OnMatch, OnRequest
 
 Decision = tuple[Knowledge, Sequence[EngagementBody]]
 
 
 def decide(known: Knowledge, event: Event[Any]) -> Decision:
     """What one event changes, and the facts that follow."""
-    body: requests.RequestBody | matches.MatchBody | roster.RosterBody = event.body
-    if isinstance(body, roster.RosterBody):
-        return _on_roster(known, body, event.received)
+    body: Body = event.body
+    if isinstance(body, OnExpert):
+        return _on_expert(known, body, event.received)
     before = _engagement(known, body.request_id)
     present, calendars = life.as_of(before, event.received), _calendars(known, event.received)
-    if isinstance(body, requests.RequestBody):
+    if isinstance(body, OnRequest):
         return _changes(known, [(before, _on_request(present, body, calendars))])
     return _changes(known, [(before, _on_match(present, body, calendars))])
 
@@ -47,7 +47,7 @@ def remind(known: Knowledge, now: datetime) -> Decision:
     return _changes(known, [(before, life.remind(before)) for before in known.engagements.values()])
 
 
-def _on_request(known: Engagement, body: requests.RequestBody, calendars: Calendars) -> Result:
+def _on_request(known: Engagement, body: OnRequest, calendars: Calendars) -> Result:
     match body:
         case requests.RequestAccepted():
             site = plan.Site(body.agency.time_zone, body.agency.place)
@@ -75,35 +75,21 @@ def _on_request(known: Engagement, body: requests.RequestBody, calendars: Calend
             return life.report(known, body.session_id, calendars.now)
         case requests.EvaluationReturned():
             return life.evaluate(known, calendars.now)
-        case (
-            requests.InformationRequested()
-            | requests.RequestReferredOut()
-            | requests.RequestDeclined()
-            | requests.ProposalAccepted()
-            | requests.ProposalDeclined()
-            | requests.OfferAccepted()
-            | requests.OfferDeclined()
-            | requests.ClockWarned()
-            | requests.ClockBreached()
-        ):
-            return known, ()
         case _:
             assert_never(body)
 
 
-def _on_match(known: Engagement, body: matches.MatchBody, calendars: Calendars) -> Result:
+def _on_match(known: Engagement, body: OnMatch, calendars: Calendars) -> Result:
     match body:
         case matches.MatchConfirmed():
             return life.confirm_match(known, Match(body.match_id, body.expert_ids), calendars)
         case matches.MatchReleased():
             return life.release_match(known, body.match_id, body.reason)
-        case matches.MatchProposed() | matches.MatchNotFound():
-            return known, ()
         case _:
             assert_never(body)
 
 
-def _on_roster(known: Knowledge, body: roster.RosterBody, now: datetime) -> Decision:
+def _on_expert(known: Knowledge, body: OnExpert, now: datetime) -> Decision:
     match body:
         case roster.ExpertListed() | roster.ExpertChanged():
             return _review(known, body.expert_id, _profile(body.profile), now)
@@ -112,15 +98,6 @@ def _on_roster(known: Knowledge, body: roster.RosterBody, now: datetime) -> Deci
             if profile is None:
                 return Knowledge(), ()
             return _review(known, body.expert_id, replace(profile, unavailable=body.unavailable), now)
-        case (
-            roster.ExpertRetired()
-            | roster.PartnerSelected()
-            | roster.PartnerSuspended()
-            | roster.ConflictDeclared()
-            | roster.ConflictWaived()
-        ):
-            # Matching releases the matches these concern.
-            return Knowledge(), ()
         case _:
             assert_never(body)
 

@@ -8,16 +8,21 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from schemas.matches import MatchConfirmed, MatchFact
+from schemas.matches import MatchConfirmed, MatchFact, MatchReleased
 from schemas.requests import (
+    EvaluationReturned,
     PlanApproved,
     PlanChangesRequested,
     PlanCleared,
     RequestAccepted,
     RequestAmended,
+    RequestCancelled,
     RequestFact,
+    RequestHeld,
     RequestReopened,
     RequestResumed,
+    RequestWithdrawn,
+    SessionReported,
 )
 from schemas.roster import AvailabilityChanged, ExpertChanged, ExpertListed
 from schemas.vocabulary import ExpertId, RequestId, TimeWindow
@@ -40,8 +45,25 @@ _PLANNING: Final = (
     MatchConfirmed,
 )
 """After these an engagement may be planned, so its experts' calendars are needed."""
-_CALENDAR: Final = (ExpertListed, ExpertChanged, AvailabilityChanged)
-"""After these the engagements of an expert may be planned."""
+OnRequest = (
+    RequestAccepted
+    | RequestAmended
+    | RequestReopened
+    | RequestHeld
+    | RequestResumed
+    | RequestWithdrawn
+    | RequestCancelled
+    | PlanApproved
+    | PlanCleared
+    | PlanChangesRequested
+    | SessionReported
+    | EvaluationReturned
+)
+OnMatch = MatchConfirmed | MatchReleased
+OnExpert = ExpertListed | ExpertChanged | AvailabilityChanged
+"""After these the engagements of an expert may be planned. If one retires, matching releases the matches."""
+Body = OnRequest | OnMatch | OnExpert
+"""What scheduling heeds. Whatever else its topics tell changes nothing here, and is passed over unread."""
 _REMINDED_AT_ONCE: Final = 500
 
 
@@ -87,7 +109,7 @@ def _named(bodies: Iterable[object]) -> _Named:
             named.planning.add(body.request_id)
         if isinstance(body, MatchConfirmed):
             named.matched.update(body.expert_ids)
-        if isinstance(body, _CALENDAR):
+        if isinstance(body, OnExpert):
             named.listed.add(body.expert_id)
     return named
 

@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import engagements, receipts
+from schemas import receipts
 from schemas import submissions as said
 from schemas.envelope import Envelope, read_structured
 from services.intake import app
@@ -108,17 +107,6 @@ def test_a_submission_whose_subject_is_another_than_its_datas_is_refused() -> No
 def test_a_submission_without_a_subject_is_heard() -> None:
     world = World()
     assert kinds(world.hear(submission(), subject="")) == ["request.accepted.v1"]
-
-
-@pytest.mark.parametrize(
-    "kind", [kind for kind in engagements.BODIES.values() if kind is not engagements.EngagementClosed]
-)
-def test_of_schedulings_news_only_a_closing_is_news_to_intake(kind: type[engagements.EngagementBody]) -> None:
-    world = World()
-    world.hear(submission())
-    before = world.request
-    assert world.hear(kind.model_construct(request_id="R-1")) == []
-    assert (world.request, len(world.receipts)) == (before, 1)
 
 
 def test_a_closing_gets_no_receipt() -> None:

@@ -28,7 +28,7 @@ from services.runtime.service import Event
 from services.scheduling.decisions.engagement import Engagement
 from services.scheduling.decisions.plan import Expert
 from services.scheduling.handlers import decide
-from services.scheduling.store import Knowledge
+from services.scheduling.store import Body, Knowledge
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 """A Monday."""
@@ -39,7 +39,6 @@ TWO = RequestId("R2")
 ANNA = ExpertId("E1")
 BORIS = ExpertId("E2")
 
-Body = requests.RequestBody | matches.MatchBody | roster.RosterBody
 T = TypeVar("T")
 
 

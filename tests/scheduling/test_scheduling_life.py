@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from schemas import engagements, matches, requests, roster
+from schemas import engagements, requests
 from schemas.vocabulary import DateWindow, DeliveryMode, Outcome, RequestId
 from services.scheduling.app import service
 from services.scheduling.decisions.engagement import Step
@@ -390,9 +391,8 @@ def test_one_listing_plans_all_who_waited_for_the_expert_without_overlap() -> No
 
 
 EXAMPLES = [
-    body.model_validate(json.loads(Path(f"schemas/examples/{topic}/{body.TYPE}.json").read_text())["data"])
-    for topic, bodies in (("requests", requests.BODIES), ("matches", matches.BODIES), ("roster", roster.BODIES))
-    for body in bodies.values()
+    body.model_validate(json.loads(Path(f"schemas/examples/{body.TOPIC}/{body.TYPE}.json").read_text())["data"])
+    for body in get_args(Body)
 ]
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, assert_never
 
-from schemas import engagements, receipts, requests
+from schemas import receipts, requests
 from schemas import submissions as said
+from schemas.engagements import EngagementClosed
 from schemas.vocabulary import ActorRole, PartnerId
 from services.intake.decisions import authority
 from services.intake.decisions.authority import Speaker
@@ -31,7 +32,7 @@ def wanted(events: Iterable[Event[Any]]) -> Wanted:
     return ids
 
 
-def _want(ids: Wanted, body: said.SubmissionBody | engagements.EngagementBody | Unusable) -> None:
+def _want(ids: Wanted, body: said.SubmissionBody | EngagementClosed | Unusable) -> None:
     match body:
         case said.RequestSubmitted():
             ids.requests.add(body.request_id)
@@ -46,7 +47,7 @@ def _want(ids: Wanted, body: said.SubmissionBody | engagements.EngagementBody | 
             ids.requests.add(body.request_id)
             if body.actor.role is ActorRole.PARTNER:
                 ids.consulted.add(PartnerId(body.actor.id))
-        case said.OnRequest() | engagements.EngagementClosed():
+        case said.OnRequest() | EngagementClosed():
             ids.requests.add(body.request_id)
         case said.PartnerApplied():
             ids.partners.add(body.partner_id)
@@ -64,7 +65,7 @@ def _want(ids: Wanted, body: said.SubmissionBody | engagements.EngagementBody | 
                 ids.experts.add(body.expert_id)
         case said.ConflictWaived():
             ids.conflicts.add(body.conflict_id)
-        case engagements.EngagementFact() | Unusable():
+        case Unusable():
             pass
         case _:
             assert_never(body)
@@ -72,21 +73,10 @@ def _want(ids: Wanted, body: said.SubmissionBody | engagements.EngagementBody | 
 
 def decide(known: Known, event: Event[Any]) -> tuple[Known, Sequence[FactBody]]:
     """What changes, and the facts that follow from one event."""
-    body: said.SubmissionBody | engagements.EngagementBody | Unusable = event.body
+    body: said.SubmissionBody | EngagementClosed | Unusable = event.body
     match body:
-        case engagements.EngagementClosed():
+        case EngagementClosed():
             return on_requests.engagement_closed(known, event, body)
-        case (
-            engagements.EngagementPlanned()
-            | engagements.EngagementReplanned()
-            | engagements.EngagementNotPlannable()
-            | engagements.EngagementConfirmed()
-            | engagements.SessionMoved()
-            | engagements.SessionCancelled()
-            | engagements.EngagementDelivered()
-            | engagements.FollowUpDue()
-        ):
-            return Known(), []
         case Unusable():
             return Known(), [_refused(event, Refusal(body.reason, body.problems))]
         case _:
