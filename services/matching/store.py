@@ -285,7 +285,8 @@ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS finished,
     OR EXISTS (SELECT FROM match JOIN pool USING (request_id) WHERE stage = 'proposed' AND tried_on < $1) AS resting,
     (SELECT ARRAY[count(*), sum(version)] FROM expert) || (SELECT ARRAY[count(*), sum(version)] FROM partner) AS edition
 """
-# Ordered as their indexes are: each is one look at an index, also while the planner knows nothing of the tables.
+# What is looked for is ordered as its index is, here and below. It is then scanned itself, also while the planner
+# knows nothing of the table; and a scan marks the entries of rows that have gone, which a bitmap collects each time.
 _CHANGED_EXPERTS: Final = "SELECT expert_id FROM expert WHERE changed ORDER BY expert_id FOR UPDATE"
 _CHANGED_PARTNERS: Final = "SELECT partner_id FROM partner WHERE changed ORDER BY partner_id FOR UPDATE"
 _TOUCHED: Final = """
@@ -296,7 +297,8 @@ SELECT request_id, state @> '{"freed": true}' AS freed FROM pool WHERE changed
 ORDER BY due NULLS FIRST, request_id LIMIT $1
 """
 _RESTING: Final = """
-SELECT request_id FROM pool WHERE step = 'waiting' AND NOT held AND NOT changed AND ($1 OR tried_on < $2)
+(SELECT request_id FROM pool WHERE step = 'waiting' AND NOT held AND NOT changed AND ($1 OR tried_on < $2)
+ ORDER BY tried_on)
 UNION ALL
 SELECT request_id FROM match JOIN pool USING (request_id)
 WHERE stage = 'proposed' AND NOT changed AND tried_on < $2
