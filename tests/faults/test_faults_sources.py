@@ -80,20 +80,23 @@ def bad_submissions() -> list[Poison]:
 
 
 def bad_facts(topic: Topic) -> list[Poison]:
-    """CloudEvents that have no business on a topic of facts. They hold up their own key only."""
-    known = {
+    """CloudEvents that have no business on a topic of facts. They hold up their own key only.
+
+    Their types are heeded by every reader of the topic: of what it passes over, a service reads no body.
+    """
+    heeded = {
         REQUESTS.name: "request.accepted.v1",
         ROSTER.name: "expert.listed.v1",
-        MATCHES.name: "match.proposed.v1",
-        ENGAGEMENTS.name: "engagement.planned.v1",
+        MATCHES.name: "match.confirmed.v1",
+        ENGAGEMENTS.name: "engagement.closed.v1",
     }[topic.name]
     keys = [f"poison-{topic.name}-{nth}" for nth in range(5)]
     return [
-        Poison(keys[0].encode(), headers(known, 10, keys[0]), b"{}", True),
-        Poison(keys[1].encode(), headers(known, 11, keys[1], 1), b'{"request_id": 7}', True),
-        Poison(keys[1].encode(), headers(known, 12, keys[1], 2), b"{}", True),
-        Poison(keys[2].encode(), headers(known, 13, keys[2], 5), b"{}", True),
-        Poison(None, headers(known, 14, "", 1), b"{}", True),
+        Poison(keys[0].encode(), headers(heeded, 10, keys[0]), b"{}", True),
+        Poison(keys[1].encode(), headers(heeded, 11, keys[1], 1), b'{"request_id": 7}', True),
+        Poison(keys[1].encode(), headers(heeded, 12, keys[1], 2), b"{}", True),
+        Poison(keys[2].encode(), headers(heeded, 13, keys[2], 5), b"{}", True),
+        Poison(None, headers(heeded, 14, "", 1), b"{}", True),
         Poison(keys[3].encode(), headers("request.imagined.v9", 15, keys[3], 1), b"{}", False),
     ]
 

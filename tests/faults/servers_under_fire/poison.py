@@ -28,12 +28,13 @@ _POLL_SECONDS: Final = 0.2
 _TWO_MEGABYTES: Final = 2 * 1024 * 1024
 _LIMIT: Final = "max.message.bytes"
 _DEEP: Final = b"[" * 50_000
-_KNOWN_TYPES: Final = {
+_HEEDED_BY_ALL: Final = {
     REQUESTS.name: "request.accepted.v1",
     ROSTER.name: "expert.listed.v1",
-    MATCHES.name: "match.proposed.v1",
-    ENGAGEMENTS.name: "engagement.planned.v1",
+    MATCHES.name: "match.confirmed.v1",
+    ENGAGEMENTS.name: "engagement.closed.v1",
 }
+"""A type of each topic that every reader of the topic heeds: of what it passes over, a service reads no body."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def bad_bodies() -> Iterator[bytes]:
 
 def facts(topic: Topic) -> Iterator[tuple[Message, bool]]:
     """Events on a topic of facts that were not its publisher's. They hold up their own keys only."""
-    name = _KNOWN_TYPES[topic.name]
+    name = _HEEDED_BY_ALL[topic.name]
     for body in bad_bodies():
         key = _key(topic)
         yield _event(topic, key, name, body, 1), True
