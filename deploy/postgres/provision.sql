@@ -15,13 +15,15 @@ FROM service, LATERAL (
             THEN format('GRANT %I TO CURRENT_USER', name) END),
         -- Plans frozen while tables are still empty are bad ones for ever after.
         (4, format('ALTER ROLE %I SET plan_cache_mode = %L', name, 'force_custom_plan')),
-        (5, format('ALTER ROLE %I SET idle_in_transaction_session_timeout = %L', name, '60s')),
-        (6, format('ALTER ROLE %I SET lock_timeout = %L', name, '10s')),
-        (7, format('ALTER ROLE %I SET statement_timeout = %L', name, '60s')),
-        (8, CASE WHEN NOT EXISTS (SELECT FROM pg_database WHERE datname = name)
+        -- Rows lie in memory or on a disk without a head: they are looked up by key, however small the table.
+        (5, format('ALTER ROLE %I SET random_page_cost = %L', name, '1.1')),
+        (6, format('ALTER ROLE %I SET idle_in_transaction_session_timeout = %L', name, '60s')),
+        (7, format('ALTER ROLE %I SET lock_timeout = %L', name, '10s')),
+        (8, format('ALTER ROLE %I SET statement_timeout = %L', name, '60s')),
+        (9, CASE WHEN NOT EXISTS (SELECT FROM pg_database WHERE datname = name)
             THEN format('CREATE DATABASE %I OWNER %I', name, name) END),
-        (9, format('REVOKE ALL ON DATABASE %I FROM PUBLIC', name)),
-        (10, format('GRANT CONNECT, TEMPORARY ON DATABASE %I TO %I', name, name))
+        (10, format('REVOKE ALL ON DATABASE %I FROM PUBLIC', name)),
+        (11, format('GRANT CONNECT, TEMPORARY ON DATABASE %I TO %I', name, name))
 ) AS step (place, statement)
 WHERE statement IS NOT NULL
 ORDER BY place

@@ -278,15 +278,16 @@ async def _save_requests(db: Database, requests: Sequence[Request]) -> None:
 
 _NEWS: Final = """
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS finished,
-    (SELECT changed FROM pool WHERE changed ORDER BY due NULLS FIRST, request_id LIMIT 1) AS requests,
-    (SELECT changed FROM expert WHERE changed ORDER BY expert_id LIMIT 1) AS experts,
-    (SELECT changed FROM partner WHERE changed ORDER BY partner_id LIMIT 1) AS partners,
+    (SELECT true FROM pool WHERE changed ORDER BY due NULLS FIRST, request_id LIMIT 1) AS requests,
+    (SELECT true FROM expert WHERE changed ORDER BY expert_id LIMIT 1) AS experts,
+    (SELECT true FROM partner WHERE changed ORDER BY partner_id LIMIT 1) AS partners,
     EXISTS (SELECT FROM pool WHERE step = 'waiting' AND NOT held AND tried_on < $1)
     OR EXISTS (SELECT FROM match JOIN pool USING (request_id) WHERE stage = 'proposed' AND tried_on < $1) AS resting,
     (SELECT ARRAY[count(*), sum(version)] FROM expert) || (SELECT ARRAY[count(*), sum(version)] FROM partner) AS edition
 """
-# What is looked for is ordered as its index is, here and below. It is then scanned itself, also while the planner
-# knows nothing of the table; and a scan marks the entries of rows that have gone, which a bitmap collects each time.
+# What has changed, and who rests, is ordered as its index is, so that the index itself is scanned: also before a table
+# is first analyzed, when PostgreSQL takes half of it to be changed and would read it all. A scan marks the entries of
+# rows that have moved on; a bitmap would collect them again each time. EXISTS would not do: it drops the order.
 _CHANGED_EXPERTS: Final = "SELECT expert_id FROM expert WHERE changed ORDER BY expert_id FOR UPDATE"
 _CHANGED_PARTNERS: Final = "SELECT partner_id FROM partner WHERE changed ORDER BY partner_id FOR UPDATE"
 _TOUCHED: Final = """

@@ -53,6 +53,8 @@ async def migrate(db: Connection, service: str, package: str, url: str) -> Seque
     async with db.transaction():
         await db.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         await db.execute("SET LOCAL client_min_messages = warning")
+        # An index of a table that has grown large takes longer than any statement of a slice may.
+        await db.execute("SET LOCAL statement_timeout = 0")
         await db.execute(_LEDGER)
         for part, files in (("runtime", "services.runtime.migrations"), (service, package)):
             rows = await db.fetch("SELECT number, name, checksum FROM runtime.schema_version WHERE part = $1", part)

@@ -49,7 +49,7 @@ log = logger("rounds")
 
 
 class Rounds(Supervised):
-    """Runs one round again and again: every so often, and soon after events of its topics were handled."""
+    """Runs one round again and again: every so often, and soon after events of its topics were applied."""
 
     def __init__(
         self,
@@ -70,8 +70,8 @@ class Rounds(Supervised):
         self._health = health
         self._reach = reach
 
-    def handled(self, topics: frozenset[str]) -> None:
-        """Events of these topics were handled."""
+    def applied(self, topics: frozenset[str]) -> None:
+        """Events of these topics were applied."""
         if topics & self._round.after:
             self.wake()
 

@@ -78,7 +78,7 @@ class Decider(Generic[K]):
 
 @dataclass(frozen=True, slots=True)
 class Round(Generic[K]):
-    """What must look at everything at once: runs every so often, and soon after events of some topics arrived.
+    """What must look at everything at once: runs every so often, and soon after events of some topics were applied.
 
     At most one worker runs it at a time: its transaction holds the round's row. `load` returns None where there is
     nothing to do. `decide` is pure and may take long: it runs in a thread. `size` counts what a round looked at.

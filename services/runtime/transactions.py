@@ -58,7 +58,7 @@ class Slice:
 
 
 Committed = Callable[[frozenset[str], bool], None]
-"""Called after each commit with the topics whose events were applied, and whether anything is to be published."""
+"""Called after each commit with topics whose events may have been applied, and whether anything is to be published."""
 
 
 Rest = Callable[[float], Awaitable[None]]
@@ -92,7 +92,7 @@ class Transactions:
         self._committed = committed
         self._reach = reach
         self.parked_in_a_row = 0
-        """Events refused since the last one that was handled; those that only wait behind them do not count."""
+        """Events refused since the last one that was applied; those that only wait behind them do not count."""
 
     async def run(self, batch: Slice, claims: Mapping[Slot, Claim], rest: Rest) -> set[Slot]:
         """Commits the slice; returns the partitions that have a newer owner, whose records are dropped.

@@ -97,7 +97,7 @@ class Host(Supervised):
             if anything_to_publish:
                 relay.wake()
             for one in rounds:
-                one.handled(topics)
+                one.applied(topics)
 
         pump = Pump(self._settings, worker, self.handling, self.pool, self.metrics, self.health, committed)
         redriver = Redriver(self.handling, self.pool, self.health, committed)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, assert_never
+from typing import assert_never
 
 from schemas import body as contract
 from schemas import matches, requests, roster
@@ -30,9 +30,9 @@ from services.scheduling.store import Body, Knowledge, OnExpert, OnMatch, OnRequ
 Decision = tuple[Knowledge, Sequence[EngagementBody]]
 
 
-def decide(known: Knowledge, event: Event[Any]) -> Decision:
+def decide(known: Knowledge, event: Event[Body]) -> Decision:
     """What one event changes, and the facts that follow."""
-    body: Body = event.body
+    body = event.body
     if isinstance(body, OnExpert):
         return _on_expert(known, body, event.received)
     before = _engagement(known, body.request_id)

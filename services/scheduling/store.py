@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from pydantic import TypeAdapter
 
@@ -61,7 +61,8 @@ OnRequest = (
 )
 OnMatch = MatchConfirmed | MatchReleased
 OnExpert = ExpertListed | ExpertChanged | AvailabilityChanged
-"""After these the engagements of an expert may be planned. If one retires, matching releases the matches."""
+"""After these the engagements of an expert may be planned. Of who retires, is suspended or has a conflict, matching
+releases the matches."""
 Body = OnRequest | OnMatch | OnExpert
 """What scheduling heeds. Whatever else its topics tell changes nothing here, and is passed over unread."""
 _REMINDED_AT_ONCE: Final = 500
@@ -76,7 +77,7 @@ class Knowledge(Known):
     booked: dict[ExpertId, Booked] = field(default_factory=dict[ExpertId, Booked])
 
 
-async def load(db: Database, events: Sequence[Event[Any]]) -> Knowledge:
+async def load(db: Database, events: Sequence[Event[Body]]) -> Knowledge:
     """Locks the experts whose calendars matter, then the engagements, both in the order of their ids."""
     named = _named(event.body for event in events)
     experts = named.matched | named.listed | await _experts_of(db, named)
@@ -100,7 +101,7 @@ class _Named:
     listed: set[ExpertId]
 
 
-def _named(bodies: Iterable[object]) -> _Named:
+def _named(bodies: Iterable[Body]) -> _Named:
     named = _Named(set(), set(), set(), set())
     for body in bodies:
         if isinstance(body, RequestFact | MatchFact):

@@ -72,4 +72,5 @@ def test_a_service_reads_what_concerns_it(name: str) -> None:
             envelope = Envelope("1", "/test", event_type, example["subject"], datetime(2026, 11, 23, tzinfo=UTC), 1)
             if reads.parse(envelope, json.dumps(example["data"]).encode()) is None:
                 over.add(event_type)
+                assert reads.parse(envelope, b"{") is None
     assert over == PASSED_OVER[name]

@@ -28,7 +28,12 @@ SET events = known.events + excluded.events, attendees = known.attendees + exclu
 """Adds what a batch has counted to the state of its keys, whatever library sends it."""
 
 
-SESSION: Final = {"plan_cache_mode": "force_custom_plan", "jit": "off", "timezone": "UTC"}
+SESSION: Final = {
+    "plan_cache_mode": "force_custom_plan",
+    "random_page_cost": "1.1",
+    "jit": "off",
+    "timezone": "UTC",
+}
 """Settings of PostgreSQL sessions that bear upon speed: every contender has those of the services."""
 
 PATIENCE_SECONDS: Final = 0.2

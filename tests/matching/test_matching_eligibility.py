@@ -9,7 +9,7 @@ from math import acos, cos, isclose, radians, sin
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from schemas.vocabulary import (
@@ -30,7 +30,7 @@ from schemas.vocabulary import (
 from services.matching.decisions.affinity import affinity
 from services.matching.decisions.bench import bench
 from services.matching.decisions.conflicts import conflict_with
-from services.matching.decisions.eligibility import Reason, standing
+from services.matching.decisions.eligibility import Reason, Standing, standing
 from services.matching.decisions.pool import Agency, Request
 from services.matching.decisions.roster import Conflict, Employment, Expert, Partner, Skill
 from tests.matching.matching_builders import (
@@ -180,6 +180,13 @@ def test_each_expert_is_ruled_out_by_the_first_rule_that_applies(seed: int) -> N
         for row, reason in enumerate(reasons):
             alone = standing(listed, listed.only(row), (one, one.asked), TODAY)
             assert alone.ruled_out == ({} if reason is None else {reason: 1})
+            if reason is None:
+                place = found.row.tolist().index(row)
+                assert _columns(alone, 0) == _columns(found, place)
+
+
+def _columns(of: Standing, nth: int) -> list[str]:
+    return [str(column[nth]) for column in (of.row, of.skill, of.mode, of.distance_km, of.free_days)]
 
 
 def test_the_made_up_worlds_have_every_reason_and_none() -> None:
@@ -243,8 +250,9 @@ def test_no_distance_outweighs_the_mode_the_agency_likes_best(other: DeliveryMod
 
 @settings(max_examples=100)
 @given(*[st.floats(-89, 89), st.floats(-179, 179)] * 2)
+@example(0.0, -1.0, 0.0, 179.0)
 def test_distances_agree_with_another_formula(lat1: float, lon1: float, lat2: float, lon2: float) -> None:
-    listed = bench([expert(home=Place(lat1, lon1))], {PartnerId("IACP"): partner()})
+    listed = bench([expert(home=Place(lat1, lon1), travel_limit_km=20_100)], {PartnerId("IACP"): partner()})
     agency = replace(SPRINGFIELD, place=Place(lat2, lon2))
     (found,) = standing(listed, listed.everybody, (request(agency=agency), asked(agency)), TODAY).distance_km.tolist()
     first, second = radians(lat1), radians(lat2)

@@ -464,3 +464,21 @@ async def test_a_round_and_a_batch_that_meet_at_any_statement_let_each_other_end
         await asyncio.gather(*tasks)
     for connection in (other, observer):
         await connection.close()
+
+
+async def test_what_has_changed_is_found_by_its_index_before_the_table_was_ever_analyzed(
+    open_database: OpenDatabase,
+) -> None:
+    db = await open_database("matching")
+    await hear(db, *(accepted(f"R{nth}") for nth in range(500)))
+
+    async def plan(statement: str, *given: object) -> str:
+        return "\n".join(row[0] for row in await db.fetch(f"EXPLAIN {statement}", *given))
+
+    assert await db.fetchval("SELECT count(*) FROM pg_stats WHERE tablename = 'pool'") == 0
+    due = await plan(store._DUE, store.MOST_REQUESTS)
+    assert "Index Scan using pool_changed on pool" in due
+    assert "Sort" not in due
+    news = await plan(store._NEWS, TODAY)
+    assert "Index Only Scan using pool_changed on pool" in news
+    assert "Seq Scan on pool" not in news

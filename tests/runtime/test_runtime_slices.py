@@ -35,3 +35,21 @@ async def test_whatever_comes_while_a_slice_is_handled_is_the_next_slice(own: St
     await own.settle()
     assert await own.counted(key) == " ".join(str(sequence) for sequence in range(1, 12))
     assert await worker.metric("fieldbridge_batch_events_count") == before + 2
+
+
+async def test_a_round_follows_what_was_applied_and_not_what_was_passed_over(own: Stage) -> None:
+    worker = await own.start().ready()
+    runs = "fieldbridge_round_runs_total", "announcing"
+    await until(lambda: worker.metric(*runs), "the round has run, as it does at the start")
+    before = await worker.metric(*runs)
+    key = own.key()
+    await own.say(own.event(key, 1, type="other.v1"))
+    await own.settle()
+    await own.say(own.event(key, 2))
+
+    async def again() -> bool:
+        return await worker.metric(*runs) > before
+
+    await until(again, "the round has followed the event")
+    assert await worker.metric(*runs) == before + 1
+    assert await own.counted(key) == "2"

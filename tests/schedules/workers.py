@@ -285,7 +285,7 @@ def start(around: Surroundings, name: str, life: int, *, rounds: bool, redrives:
             if anything_to_publish and (relay is around.relays[name] or relay.leads):
                 relay.wake()
         for one in round_:
-            one.handled(topics)
+            one.applied(topics)
         around.wake("operator")
 
     async def relay(actor: Actor) -> None:

@@ -21,6 +21,9 @@ from services.intake.handlers.answer import Answer, Unusable, stated
 from services.intake.store import Known, Wanted
 from services.runtime.service import Event, FactBody
 
+Body = said.SubmissionBody | EngagementClosed | Unusable
+"""What intake heeds. Whatever else scheduling tells changes nothing here, and is passed over unread."""
+
 __all__ = ["Unusable", "decide", "ring_clocks", "wanted"]
 
 
@@ -32,7 +35,7 @@ def wanted(events: Iterable[Event[Any]]) -> Wanted:
     return ids
 
 
-def _want(ids: Wanted, body: said.SubmissionBody | EngagementClosed | Unusable) -> None:
+def _want(ids: Wanted, body: Body) -> None:
     match body:
         case said.RequestSubmitted():
             ids.requests.add(body.request_id)
@@ -73,7 +76,7 @@ def _want(ids: Wanted, body: said.SubmissionBody | EngagementClosed | Unusable) 
 
 def decide(known: Known, event: Event[Any]) -> tuple[Known, Sequence[FactBody]]:
     """What changes, and the facts that follow from one event."""
-    body: said.SubmissionBody | EngagementClosed | Unusable = event.body
+    body: Body = event.body
     match body:
         case EngagementClosed():
             return on_requests.engagement_closed(known, event, body)

@@ -70,6 +70,7 @@ def _peer(wanted: int, size: Whole) -> Whole:
 def _nearness(terms: Terms, standing: Standing) -> Whole:
     on_site = np.array([mode in ON_SITE_MODES for mode in terms.delivery_modes], np.bool_)
     travels = on_site[standing.mode] & ~np.isnan(standing.distance_km)
+    # Unlike `minimum`, `fmin` leaves no NaN, which is no whole number.
     near: Real = DISTANCE * (1 - np.fmin(standing.distance_km, FAR_KM) / FAR_KM)
     return np.where(travels, near.astype(np.int64), DISTANCE // 2)
 

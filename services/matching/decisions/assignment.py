@@ -33,7 +33,7 @@ NOBODY: Final = -1
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """The eligible pairs, one a row: index of the request, index of the expert, affinity of the two."""
+    """The eligible pairs, one a row, by request: index of the request, index of the expert, affinity of the two."""
 
     request: Whole
     expert: Whole
@@ -102,23 +102,16 @@ def _enough(pairs: Pairs, seats: Seats) -> Pairs:
     requests = begins.size
     scarce = np.where(seats.partner_free < requests, np.arange(1, seats.partner_free.size + 1), 0)
     first_place = load_cost(seats.load, seats.limit) + seats.recency
-    # Of equal cost, the first: no two are equal then.
+    # Made distinct by position: which of equals are kept does not hang on how they are partitioned.
     cost = (BEST - pairs.affinity + first_place[pairs.expert]) * pairs.request.size + np.arange(pairs.request.size)
     group = scarce[seats.partner[pairs.expert]]
-    kept = np.sort(
-        np.concatenate(
-            [
-                _cheapest(cost, begin + np.flatnonzero(group[begin:end] == one), requests)
-                for begin, end in pairwise([*begins.tolist(), pairs.request.size])
-                for one in set(group[begin:end].tolist())
-            ]
-        )
-    )
+    kept = np.ones(group.size, np.bool_)
+    for begin, end in pairwise([*begins.tolist(), group.size]):
+        of_request = group[begin:end]
+        for one in np.flatnonzero(np.bincount(of_request) > requests).tolist():
+            alike = begin + np.flatnonzero(of_request == one)
+            kept[alike[np.argpartition(cost[alike], requests)[requests:]]] = False
     return Pairs(pairs.request[kept], pairs.expert[kept], pairs.affinity[kept])
-
-
-def _cheapest(cost: Whole, of: Whole, most: int) -> Whole:
-    return of if of.size <= most else of[np.argpartition(cost[of], most)[:most]]
 
 
 class _Network(Protocol):

@@ -1,7 +1,7 @@
 """Who may be proposed for a request at all: hard rules, in an order that gives whoever is ruled out a first reason."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
 from typing import Final, TypeAlias
@@ -33,7 +33,7 @@ class Reason(StrEnum):
 
 
 _NO_MODE: Final = -1
-"""Of an expert who can serve none of them."""
+"""In place of a delivery mode, where an expert can serve none of those asked for."""
 
 
 Ask: TypeAlias = tuple[Request, Asked]
@@ -42,7 +42,7 @@ Ask: TypeAlias = tuple[Request, Asked]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How experts stand towards one request: who is left, in columns, and how many each rule has ruled out first."""
+    """How experts stand towards one request: who is left, in columns, and why the others are not."""
 
     row: Whole
     """Rows of the bench, ascending."""
@@ -57,20 +57,21 @@ class Standing:
     open_days: int
     """Days of the window, from today on, on which the agency can."""
     ruled_out: Mapping[Reason, int]
+    """How many each rule has ruled out first, without those that ruled out nobody."""
 
     def without(self, reason: Reason, out: Flags) -> "Standing":
         """The same without these experts, whom the reason rules out."""
         if not (count := int(np.count_nonzero(out))):
             return self
         left = ~out
-        return Standing(
-            self.row[left],
-            self.skill[left],
-            self.mode[left],
-            self.distance_km[left],
-            self.free_days[left],
-            self.open_days,
-            {**self.ruled_out, reason: count},
+        return replace(
+            self,
+            row=self.row[left],
+            skill=self.skill[left],
+            mode=self.mode[left],
+            distance_km=self.distance_km[left],
+            free_days=self.free_days[left],
+            ruled_out={**self.ruled_out, reason: count},
         )
 
 
@@ -87,7 +88,7 @@ def standing(bench: Bench, among: Flags, ask: Ask, today: date) -> Standing:
         (Reason.AGENCY_TYPE, _serves(bench, asked.agency)),
         (Reason.DELIVERY_MODE, np.logical_or.reduce([bench.offers[mode] for mode in terms.delivery_modes])),
         (Reason.PARTNER_NOT_SELECTED, _selected(bench, terms)),
-        (Reason.CONFLICT_OF_INTEREST, ~_conflicted(bench, asked, today)),
+        (Reason.CONFLICT_OF_INTEREST, ~_conflicted(bench, among, asked, today)),
         (Reason.DECLINED_BEFORE, ~_banned(bench, request)),
     )
     ruled_out: dict[Reason, int] = {}
@@ -117,7 +118,7 @@ def _selected(bench: Bench, terms: Terms) -> Flags:
     return (bench.award_first <= first) & (bench.award_last >= last)
 
 
-def _conflicted(bench: Bench, asked: Asked, today: date) -> Flags:
+def _conflicted(bench: Bench, among: Flags, asked: Asked, today: date) -> Flags:
     """The rule itself is asked only of those whom something ties to an agency of the request or to its topics."""
     suspects: set[int] = set()
     for ori in asked.agency.oris:
@@ -127,7 +128,7 @@ def _conflicted(bench: Bench, asked: Asked, today: date) -> Flags:
     flags = np.zeros(len(bench), np.bool_)
     for row in suspects:
         partner = bench.partners.get(bench.profiles[row].partner_id)
-        flags[row] = conflict_with(bench.experts[row], partner, asked, today) is not None
+        flags[row] = among[row] and conflict_with(bench.experts[row], partner, asked, today) is not None
     return flags
 
 

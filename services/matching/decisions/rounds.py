@@ -134,7 +134,8 @@ def _objection(listed: Bench, request: Request, today: date) -> str | None:
         if match.stage is Stage.PROPOSED:
             against = standing(listed, listed.only(row), (request, asked), today).ruled_out
             if against:
-                return f"Something has changed: the expert is now one of those who {SAYS[next(iter(against))]}."
+                (reason,) = against
+                return f"Something has changed: the expert is now one of those who {SAYS[reason]}."
     return None
 
 

@@ -128,7 +128,7 @@ def service() -> Service:
         name="counting",
         reads=(Reads(REQUESTS, parse), Reads(SUBMISSIONS, parse)),
         decider=Decider(load=load, decide=decide, save=save),
-        rounds=(Round("announcing", 1.0, load_asked, announce, save, frozenset({"requests"})),),
+        rounds=(Round("announcing", 600.0, load_asked, announce, save, frozenset({"requests"})),),
         pages=(Page("/parked", parked_page),),
         migrations="tests.runtime.counting.migrations",
     )
