@@ -101,7 +101,7 @@ def names_in_rules(rules: Path = RULES) -> frozenset[str]:
 
 @asynccontextmanager
 async def scraping(ground: Ground) -> AsyncGenerator[Scrapes]:
-    """Scrapes the stack's own processes until the end of the block."""
+    """Scrapes the stack's own processes until the end of the block, and then once more, as Prometheus would go on."""
     scrapes = Scrapes(names_in_rules())
     task = asyncio.create_task(_scrape_on(ground, scrapes))
     try:
@@ -109,16 +109,21 @@ async def scraping(ground: Ground) -> AsyncGenerator[Scrapes]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+    await _scrape(ground, scrapes)
 
 
 async def _scrape_on(ground: Ground, scrapes: Scrapes) -> None:
     due = monotonic()
     while True:
-        processes = ground.stack.processes
-        pages = await asyncio.gather(*(asyncio.to_thread(_page, process) for process in processes.values()))
-        scrapes.take(dict(zip(processes, pages, strict=True)))
+        await _scrape(ground, scrapes)
         due += SCRAPED_EVERY_SECONDS
         await asyncio.sleep(max(0.0, due - monotonic()))
+
+
+async def _scrape(ground: Ground, scrapes: Scrapes) -> None:
+    processes = ground.stack.processes
+    pages = await asyncio.gather(*(asyncio.to_thread(_page, process) for process in processes.values()))
+    scrapes.take(dict(zip(processes, pages, strict=True)))
 
 
 def _page(process: Process) -> str | None:
