@@ -268,7 +268,7 @@ async def read_log(kafka: str, *topics: str) -> list[ConsumerRecord[bytes, bytes
         if not partitions:
             return []
         consumer.assign(partitions)
-        ends = {part: end for part, end in (await consumer.end_offsets(partitions)).items() if end}
+        ends = await consumer.end_offsets(partitions)
         starts = await consumer.beginning_offsets(partitions)
         records: list[ConsumerRecord[bytes, bytes]] = []
         waiting = {part for part, end in ends.items() if end > starts[part]}
