@@ -35,7 +35,7 @@ tests: $(READY) ## all tests, in two processes, on real servers that the run sta
 compose-test: $(READY) ## the container stack for real, where there are containers
 	$(BIN)/python -m deploy.compose_test
 
-bench: $(READY) ## all benchmarks, more than an hour; one of them: make bench ONLY=runtime
+bench: $(READY) ## all benchmarks, about an hour; one of them: make bench ONLY=runtime
 	$(BIN)/python -m tests.benchmarks $(or $(ONLY),all)
 
 faults: $(READY) ## the fault campaign, about two hours for ten seeds; with reports in .fieldbridge/faults

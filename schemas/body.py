@@ -229,6 +229,6 @@ def parse(bodies: Mapping[str, type[AnyBody]], event_type: str, data: bytes) -> 
 
 
 def only(bodies: Iterable[type[AnyBody]]) -> Callable[[Envelope, bytes], AnyBody | None]:
-    """Parses events of these types, and passes over all others unread, as `parse` does."""
+    """What parses events of these types, and passes over all others unread. It raises what `parse` raises."""
     known = {body.TYPE: body for body in bodies}
     return lambda envelope, data: parse(known, envelope.type, data)

@@ -110,7 +110,7 @@ class Transactions:
                 fenced = found.lost
             except Halted:
                 raise
-            except Exception as error:
+            except Exception as error:  # what it means is asked next; a defect is narrowed down to its event
                 tries += 1
                 cause = meaning(error)
                 alone = len(batch.taken) == 1
@@ -143,7 +143,7 @@ class Transactions:
     async def _wait(self, cause: str, error: Exception, tries: int, rest: Rest) -> None:
         self._metrics.retries.labels(cause).inc()
         log.warning("transaction tried again", cause=cause, error=describe(error), tries=tries)
-        await rest(min(2.0, 0.02 * 2 ** min(tries, 8)) * random.uniform(0.5, 1.0))  # noqa: S311
+        await rest(min(2.0, 0.02 * 2 ** min(tries, 8)) * random.uniform(0.5, 1.0))  # noqa: S311 - spread, no secret
 
     async def _try(self, batch: Slice, claims: Mapping[Slot, Claim], refuse: str | None, tries: int) -> None:
         """One transaction. Raises _NothingToDo, which rolls it back, where a fence did not hold or all is committed."""

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from schemas.topics import SERVICES, TOPICS
+from services.runtime import database
+from tests.benchmarks import useful_work
 
 ROOT = Path(__file__).parents[2]
 BANNED_NAMES = {"utils", "helpers", "manager", "base", "common", "util", "helper", "misc"}
@@ -88,3 +90,8 @@ def test_nothing_pretends_to_be_kafka_or_postgres() -> None:
         if pretending.search(line)
     ]
     assert found == []
+
+
+def test_contenders_have_all_session_settings_of_the_services_that_bear_upon_speed() -> None:
+    ours = {name: value for name, value in database._SESSION.items() if not name.endswith("_timeout")}
+    assert ours == useful_work.SESSION

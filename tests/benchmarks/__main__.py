@@ -111,7 +111,7 @@ def history_(
 
 @app.command("all")
 def all_(quick: Quick = False) -> None:
-    """Every benchmark in turn: more than an hour, or a few minutes with --quick."""
+    """Every benchmark in turn: about an hour, or a few minutes with --quick."""
     runtime(quick)
     path(quick=quick)
     rebuild_(quick)

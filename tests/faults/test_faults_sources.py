@@ -135,8 +135,8 @@ async def test_poison_between_good_events_is_set_aside_and_holds_nobody_up(groun
 async def send(ground: Ground, producer: wire.Publisher, topic: Topic, poison: Poison) -> None:
     acknowledged = await producer.send(
         ground.stack.topic(topic.name),
-        value=poison.value,  # pyright: ignore[reportArgumentType]
-        key=poison.key,  # pyright: ignore[reportArgumentType]
+        value=poison.value,
+        key=poison.key,
         headers=poison.headers,
     )
     await acknowledged

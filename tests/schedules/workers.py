@@ -237,7 +237,7 @@ class Reader:
         try:
             async with self._claiming.transaction() as db:
                 return await inbox.claim(db, self._author, dict.fromkeys(slots, 0))
-        except Exception as error:
+        except Exception as error:  # as the pump does: whatever is no defect is tried again
             if meaning(error) is Failure.DEFECT:
                 raise
             await self._actor.yields("claims again")
