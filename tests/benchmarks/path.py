@@ -15,7 +15,7 @@ from tests.benchmarks.measuring import Report, Sheet, machine, percentile, tell,
 from tests.benchmarks.step_times import CONFIRMED, RECEIPT, STEPS, Told
 from tests.benchmarks.whole_stack import Site, ask, fall_silent, nothing, populate, site, world
 
-RATES: Final = (100, 150, 200, 250, 300)
+RATES: Final = (100, 100, 100, 150, 200, 250, 300)
 BACKLOGS: Final = (20_000, 40_000)
 _WARM_REQUESTS: Final = 200
 _WARM_RATE: Final = 50.0
@@ -29,21 +29,27 @@ _PATIENCE_SECONDS: Final = 300.0
 class Plan:
     """How much is asked. An expert carries eight requests on average, and not every expert fits every request."""
 
+    warm_seconds: float
+    """How long is asked at each rate before anything counts: a broker is slow until its hot code is compiled."""
     seconds: float
     rates: Sequence[int]
     backlogs: Sequence[int]
 
     @classmethod
     def full(cls, rates: Sequence[int] = RATES, backlogs: Sequence[int] = BACKLOGS) -> "Plan":
-        return cls(60.0, rates, backlogs)
+        return cls(20.0, 60.0, rates, backlogs)
 
     @classmethod
     def quick(cls) -> "Plan":
-        return cls(6.0, (20, 40), (200, 400))
+        return cls(4.0, 6.0, (20, 40), (200, 400))
 
     def requests(self, rate: int) -> int:
-        """Requests asked at a rate."""
+        """Requests that count, asked at a rate."""
         return round(rate * self.seconds)
+
+    def warm_requests(self, rate: int) -> int:
+        """Requests asked at a rate before."""
+        return round(rate * self.warm_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +114,14 @@ def measure(plan: Plan) -> Report:
         *([_rates(plan, flows), _steps(plan, straight)] if flows else []),
         *([_backlogs(drained)] if drained else []),
     ]
-    return Report("path", {"seconds at each rate": plan.seconds}, sheets, figures, on, versions())
+    asked = {"seconds at each rate": plan.seconds, "seconds before": plan.warm_seconds}
+    return Report("path", asked, sheets, figures, on, versions())
 
 
 async def _at_rate(stack: Stack, rate: int, plan: Plan) -> tuple[Flow, list[Told]]:
-    requests = plan.requests(rate)
-    known = await populate(stack, agencies=max(2000, requests), experts=100 + requests // 4)
-    await ask(stack, known, "warm", _WARM_REQUESTS, _WARM_RATE)
+    requests, before = plan.requests(rate), plan.warm_requests(rate)
+    known = await populate(stack, agencies=max(2000, before + requests), experts=100 + (before + requests) // 4)
+    await ask(stack, known, "warm", before, float(rate))
     run = f"at{rate}"
     async with running(stack, world(run, known), None) as simulation:
         began, spent, wall = monotonic(), process_time(), datetime.now(UTC)
@@ -196,6 +203,7 @@ def _rates(plan: Plan, flows: list[Flow]) -> Sheet:
             "bounded",
         ),
         notes=[
+            f"Each on a stack of its own, after {plan.warm_seconds:.0f} s at the same rate that do not count.",
             "`heard`: as the simulated outside world hears it. `driver`: share of a core that it took.",
             f"`bounded`: pace kept, last third waited at most {_GROWTH:g} x the first and {_GROWTH_SECONDS:g} s.",
         ],
