@@ -24,6 +24,7 @@ _READ: Final = {
 }
 _CONSEQUENCES: Final = hashlib.sha1(UUID("6b0e4a3c-3f61-5d0e-9a52-2f1d8c6e7b90").bytes, usedforsecurity=False)
 _LONGEST_ATTRIBUTE: Final = 512
+"""Bytes in UTF-8: source and id together are a key of an index, which in PostgreSQL has an end."""
 _UNPRINTABLE: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _TRACEPARENT: Final = re.compile(r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")
 
@@ -35,8 +36,9 @@ class NotAnEvent(ValueError):
 class Envelope(NamedTuple):
     """The CloudEvents attributes of one event.
 
-    `time` is when it happened, as its source says. `sequence` counts the events of one key in one topic from 1; it is
-    absent from submissions, whose sources are strangers, and from receipts. `traceparent` follows W3C Trace Context.
+    `time` is when it happened, as its source says; where it does not say, when Kafka had it. `sequence` counts the
+    events of one key in one topic from 1; it is absent from submissions, whose sources are strangers, and from
+    receipts. `traceparent` follows W3C Trace Context.
     """
 
     id: str
@@ -80,10 +82,13 @@ def _rfc3339(time: datetime) -> str:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def read(headers: Iterable[tuple[str, bytes | None]], value: bytes | None) -> tuple[Envelope, bytes]:
+def read(
+    headers: Iterable[tuple[str, bytes | None]], value: bytes | None, timestamp: int | None = None
+) -> tuple[Envelope, bytes]:
     """The envelope and the body's JSON of a Kafka record in binary or structured mode.
 
-    Raises NotAnEvent where an attribute the specification requires is missing or malformed.
+    `timestamp` is the record's own, in milliseconds since 1970; without it the attribute `time` has to be there, which
+    the specification leaves to the source. Raises NotAnEvent where a required attribute is missing or one is malformed.
     """
     named = dict(headers)
     try:
@@ -91,7 +96,7 @@ def read(headers: Iterable[tuple[str, bytes | None]], value: bytes | None) -> tu
             return _usual(named), value
     except (KeyError, AttributeError, ValueError):
         pass
-    return _read_carefully(named, value)
+    return _read_carefully(named, value, timestamp)
 
 
 def _usual(headers: Mapping[str, bytes | None]) -> Envelope:
@@ -113,7 +118,7 @@ def _usual(headers: Mapping[str, bytes | None]) -> Envelope:
 
 def _plain(raw: bytes) -> str:
     text = raw.decode()
-    if not 0 < len(text) <= _LONGEST_ATTRIBUTE or not text.isprintable():
+    if not 0 < len(raw) <= _LONGEST_ATTRIBUTE or not text.isprintable():
         raise ValueError
     return text
 
@@ -126,10 +131,12 @@ def _remembered_time(raw: bytes) -> datetime:
     return _time(raw.decode())
 
 
-def _read_carefully(named: Mapping[str, bytes | None], value: bytes | None) -> tuple[Envelope, bytes]:
+def _read_carefully(
+    named: Mapping[str, bytes | None], value: bytes | None, timestamp: int | None
+) -> tuple[Envelope, bytes]:
     """The same for every record, saying what is wrong where it is no event. Raises NotAnEvent."""
     if (named.get("content-type") or b"").startswith(_STRUCTURED.encode()):
-        return read_structured(value)
+        return read_structured(value, timestamp)
     if value is None:
         raise NotAnEvent("the value is null: an event has a body")
     attributes: dict[str, str] = {}
@@ -140,10 +147,10 @@ def _read_carefully(named: Mapping[str, bytes | None], value: bytes | None) -> t
                 attributes[name] = raw.decode()
             except UnicodeDecodeError:
                 raise NotAnEvent(f"header {header!r} is not UTF-8") from None
-    return _envelope(attributes), value
+    return _envelope(attributes, timestamp), value
 
 
-def read_structured(value: bytes | None) -> tuple[Envelope, bytes]:
+def read_structured(value: bytes | None, timestamp: int | None = None) -> tuple[Envelope, bytes]:
     """The envelope and the body's JSON of one event in the CloudEvents JSON format. Raises NotAnEvent."""
     if value is None:
         raise NotAnEvent("the value is null: an event in structured mode is a JSON object")
@@ -165,10 +172,10 @@ def read_structured(value: bytes | None) -> tuple[Envelope, bytes]:
         body = json.dumps(members["data"], separators=(",", ":"), ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise NotAnEvent(f"the member 'data' cannot be encoded as UTF-8: {error}") from None
-    return _envelope(attributes), body
+    return _envelope(attributes, timestamp), body
 
 
-def _envelope(attributes: Mapping[str, str]) -> Envelope:
+def _envelope(attributes: Mapping[str, str], timestamp: int | None) -> Envelope:
     version = _required(attributes, "specversion")
     if version != _SPEC_VERSION:
         raise NotAnEvent(f"specversion is {version[:20]!r}: only {_SPEC_VERSION} is read")
@@ -179,7 +186,7 @@ def _envelope(attributes: Mapping[str, str]) -> Envelope:
         source=_required(attributes, "source"),
         type=_required(attributes, "type"),
         subject=_attribute(attributes, "subject") or "",
-        time=_time(attributes.get("time")),
+        time=_time(attributes["time"]) if "time" in attributes else _received(timestamp),
         sequence=None if sequence is None else _sequence(sequence),
         traceparent=None if traceparent is None else _traceparent(traceparent),
     )
@@ -189,8 +196,8 @@ def _attribute(attributes: Mapping[str, str], name: str) -> str | None:
     value = attributes.get(name)
     if value is None:
         return None
-    if len(value) > _LONGEST_ATTRIBUTE:
-        raise NotAnEvent(f"attribute {name!r} is longer than {_LONGEST_ATTRIBUTE} characters")
+    if len(value.encode(errors="surrogatepass")) > _LONGEST_ATTRIBUTE:
+        raise NotAnEvent(f"attribute {name!r} is longer than {_LONGEST_ATTRIBUTE} bytes")
     if not value.isprintable() and _UNPRINTABLE.search(value):
         raise NotAnEvent(f"attribute {name!r} holds a control character or a lone surrogate")
     return value
@@ -203,9 +210,16 @@ def _required(attributes: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _time(text: str | None) -> datetime:
-    if text is None:
-        raise NotAnEvent("attribute 'time' is missing")
+def _received(timestamp: int | None) -> datetime:
+    try:
+        if timestamp is not None:
+            return datetime.fromtimestamp(timestamp / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    raise NotAnEvent("attribute 'time' is missing")
+
+
+def _time(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
         if time.tzinfo is None:

@@ -159,7 +159,7 @@ def asyncapi_document() -> Json:
             "local": {
                 "host": "127.0.0.1:9092",
                 "protocol": "kafka",
-                "description": "Where a stack on this machine listens unless told otherwise; `fieldbridge status` "
+                "description": "Where a stack on this machine listens unless told otherwise; `fieldbridge up` "
                 "prints the address. A topic prefix, where one is set, comes before every address here.",
             }
         },
@@ -223,7 +223,7 @@ def _cloud_event_headers() -> Json:
     return {
         "type": "object",
         "description": "CloudEvents attributes in the record's headers, each as UTF-8 text.",
-        "required": ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time"],
+        "required": ["ce_specversion", "ce_id", "ce_source", "ce_type"],
         "properties": {
             "content-type": text("Media type of the value.", const="application/json"),
             "ce_specversion": text("Version of CloudEvents.", const="1.0"),
@@ -231,7 +231,7 @@ def _cloud_event_headers() -> Json:
             "ce_source": text("The system that says it.", format="uri-reference", maxLength=512),
             "ce_type": text("Type and version of the event.", maxLength=512),
             "ce_subject": text("Id of what the event is about; the same as the record's key.", maxLength=512),
-            "ce_time": text("When it happened, with a UTC offset.", format="date-time"),
+            "ce_time": text("When it happened, with a UTC offset; without it, when Kafka had it.", format="date-time"),
             "ce_sequence": text("Counts the events of one key in one topic from 1.", pattern="^[0-9]{1,18}$"),
             "ce_traceparent": text("W3C Trace Context.", pattern="^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"),
         },

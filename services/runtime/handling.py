@@ -87,7 +87,7 @@ class Handling:
         if any_stray_bytes(record.headers):
             return Taken(record, stream, unreadable="not a CloudEvent: the name of a header is not UTF-8")
         try:
-            envelope, data = read(record.headers, record.value)
+            envelope, data = read(record.headers, record.value, record.timestamp)
         except NotAnEvent as error:
             return Taken(record, stream, unreadable=f"not a CloudEvent: {error}")
         if record.key is None and envelope.subject:

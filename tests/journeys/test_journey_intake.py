@@ -102,6 +102,16 @@ async def test_a_malformed_submission_gets_a_receipt_with_the_fields_at_fault(ou
     assert isinstance(await outside.say(whole), SubmissionTaken)
 
 
+async def test_a_submission_that_does_not_say_when_it_was_made_is_taken(outside: Outside) -> None:
+    island = await settle(outside)
+    body = island.request()
+    envelope = Envelope(str(uuid4()), SOURCE, body.TYPE, body.request_id, datetime.now(UTC))
+    timeless = [(name, value) for name, value in envelope.headers() if name != "ce_time"]
+    await outside.send(timeless, body.request_id, body.model_dump_json().encode())
+    assert isinstance(await outside.receipt(envelope.id), SubmissionTaken)
+    await outside.hear(RequestAccepted, body.request_id)
+
+
 async def test_an_answer_by_somebody_who_may_not_say_it_is_refused_and_changes_nothing(outside: Outside) -> None:
     island, stranger = await settle(outside), await settle(outside)
     contact = Actor(role=ActorRole.POINT_OF_CONTACT, id=island.ori)

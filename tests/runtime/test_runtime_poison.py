@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from random import Random
 
 import pytest
 from aiokafka.structs import ConsumerRecord
@@ -124,6 +125,31 @@ async def test_a_message_without_a_usable_key_is_handled_where_no_sequence_is_ne
     await counting.say(replace(counting.event(subject, None, {"n": 1}, topic="submissions"), key=raw_key))
     await counting.settle()
     assert await counting.counted(subject) == "1"
+
+
+@pytest.mark.parametrize(("letters", "longest"), [("abcdefghijklmnopqrstuvwxyz0123456789", 512), ("一", 170)])
+async def test_a_source_and_an_id_are_as_long_as_an_index_can_hold_and_no_longer(
+    counting: Stage, worker: Worker, letters: str, longest: int
+) -> None:
+    """Random characters, since PostgreSQL compresses what it can."""
+    chance = Random(longest)
+    alphabet = letters if len(letters) > 1 else [chr(ord(letters) + nth) for nth in range(20_000)]
+
+    def name(length: int) -> str:
+        return "".join(chance.choices(alphabet, k=length))
+
+    def submitted(key: str, length: int) -> Message:
+        names = {"id": name(length), "source": name(length)}
+        return counting.event(key, None, {"n": length}, topic="submissions", **names)
+
+    within, beyond, after = (counting.key() for _ in range(3))
+    await counting.say(submitted(within, longest), submitted(beyond, longest + 1), submitted(after, 20))
+    await counting.settle()
+    assert [await counting.counted(key) for key in (within, beyond, after)] == [str(longest), "", "20"]
+    (parked,) = await counting.parked(beyond)
+    assert parked["reason"] == "unreadable"
+    assert "longer than 512 bytes" in parked["detail"]
+    assert worker.running
 
 
 async def test_a_timestamp_from_another_age_is_no_reason_to_stop(counting: Stage) -> None:

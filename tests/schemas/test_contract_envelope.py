@@ -69,6 +69,24 @@ def test_an_attribute_that_is_missing_or_empty_is_named(missing: str, value: byt
         read(headers(**{missing: value}), b"{}")
 
 
+@pytest.mark.parametrize("mode", ["binary", "structured"])
+def test_what_does_not_say_when_it_happened_had_by_then_when_kafka_had_it(mode: str) -> None:
+    recorded = datetime(2026, 6, 15, 13, 30, 0, 250_000, tzinfo=UTC)
+    timestamp = round(recorded.timestamp() * 1000)
+    timeless = json.dumps({name: said for name, said in json.loads(document()).items() if name != "time"}).encode()
+    told = {
+        "binary": (headers(ce_time=None), b"{}"),
+        "structured": ([("content-type", b"application/cloudevents+json")], timeless),
+    }[mode]
+    assert read(*told, timestamp)[0].time == recorded
+    with pytest.raises(NotAnEvent, match="time"):
+        read(*told, 10**17)
+
+
+def test_when_it_happened_is_for_the_source_to_say() -> None:
+    assert read(headers(), b"{}", 0)[0].time == datetime(2026, 6, 15, 13, 30, tzinfo=UTC)
+
+
 @pytest.mark.parametrize("attribute", ["ce_id", "ce_source", "ce_type", "ce_subject"])
 @pytest.mark.parametrize("value", [b"\xff\xfe", b"a\x00b", b"a\nb", b"a\x7fb", b"x" * 513, b"\xed\xa0\x80"], ids=repr)
 def test_an_attribute_that_is_no_plain_text_is_refused(attribute: str, value: bytes) -> None:

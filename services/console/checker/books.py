@@ -130,7 +130,8 @@ class Books:
 
     def _take_submission(self, record: wire.LogRecord) -> None:
         try:
-            envelope, _ = read(record.headers, record.value)
+            # When it happened is of no account here.
+            envelope, _ = read(record.headers, record.value, 0)
         except NotAnEvent:
             self.foreign[record.topic] += 1
             return
