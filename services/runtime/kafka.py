@@ -7,7 +7,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, Protocol, TypeVar, cast
+from time import monotonic
+from typing import Any, Final, NamedTuple, Protocol, TypeVar, cast
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -73,6 +74,7 @@ class Consumer(Protocol):
     def seek(self, partition: TopicPartition, offset: int) -> None: ...
     def pause(self, *partitions: TopicPartition) -> None: ...
     def resume(self, *partitions: TopicPartition) -> None: ...
+    async def position(self, partition: TopicPartition) -> int: ...
     async def committed(self, partition: TopicPartition) -> int | None: ...
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None: ...
     def highwater(self, partition: TopicPartition) -> int | None: ...
@@ -147,27 +149,36 @@ def producer(settings: Settings, service: str) -> Producer:
     return cast(Producer, client)
 
 
-async def send(producer: Producer, outgoing: Iterable[Outgoing], timestamp: int) -> list[Awaitable[object]]:
-    """Hands records to the producer in their order; gives futures of acknowledgements.
+class Sent(NamedTuple):
+    """A batch that was handed to the producer: its acknowledgement, and which of what was outgoing it is made of."""
+
+    acknowledged: Awaitable[object]
+    of: list[int]
+
+
+async def send(producer: Producer, outgoing: Iterable[Outgoing], timestamp: int) -> list[Sent]:
+    """Hands records to the producer in their order.
 
     They go in a batch a partition: the producer's own call for each record costs many times what the record does.
     """
-    batches: dict[tuple[str, int], RecordBatch] = {}
-    acknowledged: list[Awaitable[object]] = []
-    for topic, records in outgoing:
+    batches: dict[tuple[str, int], tuple[RecordBatch, list[int]]] = {}
+    sent: list[Sent] = []
+    for nth, (topic, records) in enumerate(outgoing):
         partitions = len(await producer.partitions_for(topic))
         for hashed, record in records:
             place = topic, hashed % partitions
-            batch = batches.get(place)
-            if batch is None:
-                batches[place] = batch = RecordBatch(timestamp)
-            elif batch.size() + len(record) > _LARGEST_BATCH:
-                acknowledged.append(await producer.send_batch(batch, topic, partition=place[1]))
-                batches[place] = batch = RecordBatch(timestamp)
+            batch, of = batches.get(place) or (RecordBatch(timestamp), [])
+            if of and batch.size() + len(record) > _LARGEST_BATCH:
+                sent.append(Sent(await producer.send_batch(batch, topic, partition=place[1]), of))
+                batch, of = RecordBatch(timestamp), []
+            if not of:
+                batches[place] = batch, of
+            if not of or of[-1] != nth:
+                of.append(nth)
             batch.append(record)
-    for (topic, partition), batch in batches.items():
-        acknowledged.append(await producer.send_batch(batch, topic, partition=partition))
-    return acknowledged
+    for (topic, partition), (batch, of) in batches.items():
+        sent.append(Sent(await producer.send_batch(batch, topic, partition=partition), of))
+    return sent
 
 
 async def committed(consumer: Consumer, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
@@ -242,7 +253,7 @@ async def create_topics(
     while True:
         admin = await started(lambda: _Admin(settings), settings, say, wait)
         try:
-            return await _create_missing(admin.client, settings, topics)
+            return await _create_missing(admin.client, settings, topics, say, wait)
         except KafkaError as error:
             say(f"waiting for Kafka at {settings.kafka}: {type(error).__name__}")
         finally:
@@ -250,13 +261,15 @@ async def create_topics(
         await wait(0.5)
 
 
-async def _create_missing(admin: AIOKafkaAdminClient, settings: Settings, topics: Iterable[Topic]) -> list[str]:
+async def _create_missing(
+    admin: AIOKafkaAdminClient, settings: Settings, topics: Iterable[Topic], say: Callable[[str], None], wait: Wait
+) -> list[str]:
     present = set(await admin.list_topics())
     wanted = [new for topic in topics for new in _new_topics(topic, settings)]
     missing = [new for new in wanted if new.name not in present]
     if missing:
         await _create(admin, settings, missing)
-    await _await_leaders(admin, [new.name for new in wanted])
+    await _await_leaders(admin, [new.name for new in wanted], say, wait)
     return [new.name for new in missing]
 
 
@@ -274,17 +287,25 @@ async def _create(admin: AIOKafkaAdminClient, settings: Settings, missing: list[
         )
 
 
-async def _await_leaders(admin: AIOKafkaAdminClient, names: list[str]) -> None:
+async def _await_leaders(admin: AIOKafkaAdminClient, names: list[str], say: Callable[[str], None], wait: Wait) -> None:
     """A creation is answered before the metadata shows it. A consumer that joined its group meanwhile would be
-    assigned nothing of the topic, and look again only when its metadata expires."""
+    assigned nothing of the topic, and look again only when its metadata expires. Partitions of which no broker becomes
+    the leader for long are not waited for: the others go on."""
+    began, delay = monotonic(), 0.02
     while True:
         described = cast("list[dict[str, Any]]", await admin.describe_topics(names))
-        if all(
-            not topic["error_code"] and topic["partitions"] and all(one["leader"] >= 0 for one in topic["partitions"])
+        without = [
+            topic["topic"]
             for topic in described
-        ):
+            if topic["error_code"] or not topic["partitions"] or any(one["leader"] < 0 for one in topic["partitions"])
+        ]
+        if not without:
             return
-        await asyncio.sleep(0.02)
+        if monotonic() - began > PATIENCE_SECONDS:
+            say(f"no broker leads all partitions of {', '.join(sorted(without))}: what is in those has to wait")
+            return
+        await wait(delay)
+        delay = min(delay * 1.5, 0.5)
 
 
 def _new_topics(topic: Topic, settings: Settings) -> list[NewTopic]:

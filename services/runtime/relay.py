@@ -27,6 +27,10 @@ _LONGEST_DELETE_SECONDS: Final = 0.05
 """For how long rows that were published may wait, so that they are deleted as the next ones are read."""
 _ROWS_AT_A_TIME: Final = 500
 _BYTES_AT_A_TIME: Final = 16 * 1024 * 1024
+_LATE_SECONDS: Final = 5.0
+_FIRST_REST_SECONDS: Final = 0.3
+_LONGEST_REST_SECONDS: Final = 3.0
+"""After a failure: what was not acknowledged is sent again, perhaps with records that were."""
 
 _LEAD: Final = """
 INSERT INTO runtime.lease AS known (name, epoch, holder, expires_at)
@@ -82,6 +86,9 @@ class Relay(Supervised):
         self._epoch: int | None = None
         self._asked = 0.0
         self._producer: Producer | None = None
+        self._published: list[int] = []
+        """Ids of rows that the brokers have acknowledged and that are still to be deleted."""
+        self._rest_seconds = _FIRST_REST_SECONDS
 
     async def on_stop(self) -> None:
         """Hands the lease back, so that another leads at once."""
@@ -123,32 +130,31 @@ class Relay(Supervised):
 
     async def _turn(self) -> bool:
         """Publishes what is there, until nothing is left or another leads; returns whether there was anything."""
-        published: list[int] = []
         any_published = False
         self._woken.clear()
         while self._epoch is not None or await self._lead():
             self._health.beat("relay")
             self._woken.clear()
-            rows = await self._next(published)
+            rows = await self._next()
             if not rows or self.should_stop:
                 break
             await self._send(rows)
             self._reach("after_publish")
-            published = [row["id"] for row in rows]
             any_published = True
             if len(rows) < _ROWS_AT_A_TIME:
                 await self.pause(_LONGEST_DELETE_SECONDS)
         return any_published
 
-    async def _next(self, published: list[int]) -> Sequence[Row]:
+    async def _next(self) -> Sequence[Row]:
         """Renews the lease, deletes what was published and returns what is next; nothing where the lease is lost."""
         async with self._pool.connection() as db:
             rows = await db.fetch(
-                _NEXT, self._epoch, self._settings.lease_seconds, published, _ROWS_AT_A_TIME, _BYTES_AT_A_TIME
+                _NEXT, self._epoch, self._settings.lease_seconds, self._published, _ROWS_AT_A_TIME, _BYTES_AT_A_TIME
             )
         self._health.database_here()
-        if published:
+        if self._published:
             self._reach("after_delete")
+        self._published = []
         if rows[0]["epoch"] is None:
             self._lost()
             return []
@@ -156,12 +162,32 @@ class Relay(Supervised):
         return rows if rows[0]["id"] is not None else []
 
     async def _send(self, rows: Sequence[Row]) -> None:
+        """Publishes rows. Raises KafkaError where some were refused; the others count as published all the same."""
         producer = await self._producing()
         outgoing = ((self._settings.topic(row["topic"]), unsealed(row["records"])) for row in rows)
-        await asyncio.gather(*await kafka.send(producer, outgoing, int(time() * 1000)))
+        sent = await kafka.send(producer, outgoing, int(time() * 1000))
+        answers = [asyncio.ensure_future(one.acknowledged) for one in sent]
+        await self._answered(answers)
+        failures = [(one.of, error) for one, answer in zip(sent, answers, strict=True) if (error := answer.exception())]
+        refused = {nth for of, _ in failures for nth in of}
+        for nth, row in enumerate(rows):
+            if nth not in refused:
+                self._published.append(row["id"])
+                self._metrics.published.labels(row["topic"]).inc(row["events"])
+        if failures:
+            raise failures[0][1]
+        self._rest_seconds = _FIRST_REST_SECONDS
         self._health.kafka_here()
-        for row in rows:
-            self._metrics.published.labels(row["topic"]).inc(row["events"])
+
+    async def _answered(self, answers: Sequence[asyncio.Future[object]]) -> None:
+        """Waits until the brokers have answered for each batch. They may be away: the producer sends it until then."""
+        began = monotonic()
+        while (await asyncio.wait(answers, timeout=_LATE_SECONDS))[1]:
+            self._health.beat("relay")
+            late = f"Kafka has not acknowledged facts for {monotonic() - began:.0f} s"
+            self._health.obstacles["relay"] = late
+            log.warning(late)
+        self._health.obstacles.pop("relay", None)
 
     async def _lead(self) -> bool:
         """Whether this process leads now; asks for an expired lease from time to time."""
@@ -200,10 +226,12 @@ class Relay(Supervised):
 
     async def _failed(self, error: Exception) -> None:
         """Starts over with a fresh producer: what was not acknowledged is read from the outbox again."""
-        self._metrics.relay_failures.inc()
+        if isinstance(error, KafkaError):
+            self._metrics.relay_failures.inc()
         log.warning("publishing failed and is repeated", error=describe(error))
         await self._close()
-        await self.sleep(0.3)
+        await self.sleep(self._rest_seconds)
+        self._rest_seconds = min(2 * self._rest_seconds, _LONGEST_REST_SECONDS)
 
     async def _close(self) -> None:
         producer, self._producer = self._producer, None

@@ -57,6 +57,12 @@ async def _kafka_unreachable(field: Field) -> None:
         await ground.kafka_way.turn(Weather(refusing=True))
         await asyncio.sleep(UNREACHABLE_SECONDS)
     told(field, readiness, "Kafka does not answer")
+    # Such a process would be restarted, by whoever asks /livez or by its own watchdog.
+    field.found += [
+        f"while Kafka was away, {service} looked as if it hung"
+        for service in ground.stack.processes
+        if readiness.first(service, "makes no progress") is not None
+    ]
     await ground.kafka_way.turn(CALM)
     await recovers(field, f"{UNREACHABLE_SECONDS:.0f} s without Kafka")
     await ground.all_ready()
