@@ -162,25 +162,53 @@ class Lane:
             # They are somebody else's now, of which the pump is about to hear.
             await asyncio.sleep(0.05)
             return None
+        async with asyncio.timeout(_LONGEST_READ_SECONDS):
+            return await self._take(consumer, claims, found)
+
+    async def _take(
+        self,
+        consumer: Consumer,
+        claims: dict[Slot, Claim],
+        found: Mapping[TopicPartition, Sequence[Message]],
+    ) -> "_Read | None":
+        """What was fetched as a slice; None where nothing was. Raises KafkaError, Halted."""
         taken: list[Taken] = []
         spans: dict[Slot, tuple[int, int]] = {}
         newest: dict[Slot, int] = {}
-        for partition, messages in found.items():
-            slot = self._partitions.get(partition)
-            if slot is None:
+        for partition, slot in list(self._partitions.items()):
+            if claims is not self.claims:
+                return None
+            messages, reached = found.get(partition, ()), self._reached[slot]
+            as_reached = not messages or messages[0].offset == reached
+            if not as_reached and not await self._gap_in_log(consumer, partition, reached, messages):
                 continue
-            reached = self._reached[slot]
-            if messages[0].offset != reached and not await self._gap_in_log(consumer, partition, reached, messages):
-                continue
+            end = await self._end_of(consumer, partition, messages[-1].offset + 1 if messages else reached)
             for nth, message in enumerate(messages, 1):
                 taken.append(self._handling.take(_record(slot, message)))
                 if not nth % _TAKEN_IN_A_ROW:
                     # Whoever waits for PostgreSQL is to go on as soon as it has answered.
                     await asyncio.sleep(0)
-            self._reached[slot] = messages[-1].offset + 1
-            spans[slot] = (reached, messages[-1].offset + 1)
-            newest[slot] = messages[-1].timestamp
-        return _Read(Slice(taken, spans), claims, newest) if spans else None
+            if end > reached:
+                spans[slot] = (reached, end)
+            if messages:
+                newest[slot] = messages[-1].timestamp
+        if claims is not self.claims or not spans:
+            return None
+        self._reached |= {slot: end for slot, (_, end) in spans.items()}
+        return _Read(Slice(taken, spans), claims, newest)
+
+    async def _end_of(self, consumer: Consumer, partition: TopicPartition, end: int) -> int:
+        """Where reading goes on. Behind the last record, the consumer may have passed what is none: markers of other
+        systems' transactions, and what they took back. Raises Halted where it has passed what was deleted."""
+        try:
+            passed = await consumer.position(partition)
+            if passed <= end:
+                return end
+            starts = await consumer.beginning_offsets([partition])
+        except IllegalStateError:
+            return end  # it is somebody else's now
+        self._guard.check_start(partition, end, starts[partition])
+        return passed
 
     async def _gap_in_log(
         self, consumer: Consumer, partition: TopicPartition, reached: int, messages: Sequence[Message]

@@ -17,7 +17,7 @@ from services.runtime.logguard import went_back
 from services.runtime.logs import describe, logger
 from services.runtime.metrics import Metrics
 
-_SPLIT_AFTER: Final = 8
+SPLIT_AFTER: Final = 8
 """How often a batch is tried again over contention before it is split."""
 _REFUSE_AFTER: Final = 40
 """How often a single event is tried again over contention before it counts as a defect and is parked."""
@@ -44,7 +44,8 @@ class Slice:
         """Two slices, the first of which ends where the second starts. The records of a partition lie together."""
         middle = len(self.taken) // 2
         first, second = self.taken[:middle], self.taken[middle:]
-        behind = {(one.record.topic, one.record.partition) for one in second}
+        ahead = {(one.record.topic, one.record.partition) for one in first}
+        behind = {(one.record.topic, one.record.partition) for one in second} | (self.spans.keys() - ahead)
         spans_first: dict[Slot, tuple[int, int]] = {}
         spans_second: dict[Slot, tuple[int, int]] = {}
         for one in first:
@@ -113,13 +114,13 @@ class Transactions:
             except Exception as error:  # what it means is asked next; a defect is narrowed down to its event
                 tries += 1
                 cause = meaning(error)
-                alone = len(batch.taken) == 1
+                alone = len(batch.taken) <= 1
                 if cause is Failure.UNREACHABLE:
                     self._health.database_away(describe(error))
                     # What failed before the server went away may have failed for that.
                     refuse, contended = None, 0
                     await self._wait("unreachable", error, tries, rest)
-                elif cause is Failure.CONTENDED and contended < (_REFUSE_AFTER if alone else _SPLIT_AFTER):
+                elif cause is Failure.CONTENDED and contended < (_REFUSE_AFTER if alone else SPLIT_AFTER):
                     contended += 1
                     await self._wait("contended", error, tries, rest)
                 elif not alone:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import asyncpg
+from aiokafka import AIOKafkaProducer
 
 from tests.driving import until
 from tests.runtime.stage import Stage
@@ -57,3 +58,34 @@ async def test_a_round_follows_what_was_applied_and_not_what_was_passed_over(own
         return await worker.metric(*runs) == 2
 
     await until(again, "the round has followed what was applied")
+
+
+async def test_what_other_systems_transactions_leave_in_the_log_is_passed(own: Stage) -> None:
+    worker = await own.start().ready()
+    producer = AIOKafkaProducer(bootstrap_servers=own.kafka, transactional_id=f"{own.prefix}outside")
+    await producer.start()
+    try:
+        for key, kept in (("first", True), ("taken-back", False), ("second", True), ("never", False)):
+            event = own.event(key, None, {"n": 1}, topic="submissions")
+            await producer.begin_transaction()
+            await producer.send_and_wait(event.topic, event.value, key=b"one", headers=event.headers)
+            await (producer.commit_transaction() if kept else producer.abort_transaction())
+    finally:
+        await producer.stop()
+    await own.settle()
+    assert [await own.counted(key) for key in ("first", "taken-back", "second", "never")] == ["1", "", "1", ""]
+    (position,) = await own.fetch(
+        "SELECT next_offset, applied, absent FROM runtime.consumer_position "
+        "WHERE topic = 'submissions' AND next_offset > 0"
+    )
+    # Two records that count, two that were taken back, and four markers.
+    assert tuple(position.values()) == (8, 2, 6)
+
+    async def nothing_waits() -> bool:
+        return await worker.metric("fieldbridge_lag_events", "submissions") == 0
+
+    await until(nothing_waits, "nothing waits")
+    await own.say(replace(own.event("third", None, {"n": 1}, topic="submissions"), key=b"one"))
+    await own.settle()
+    assert await own.counted("third") == "1"
+    assert await worker.stop() == 0
