@@ -55,6 +55,8 @@ class Database(Protocol):
 class Connection(Database, Protocol):
     """A connection on which transactions can be begun."""
 
+    async def execute(self, query: str, *args: object, timeout: float | None = None) -> str: ...
+
     def transaction(self) -> AbstractAsyncContextManager[object]: ...
 
     async def close(self) -> None: ...
@@ -167,7 +169,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, asyncpg.exceptions.InvalidPasswordError):
         return f"{text}. Check user and password in the URL."
     if isinstance(error, asyncpg.exceptions.InvalidCatalogNameError):
-        return f"{text}. Create it with `fieldbridge migrate`, or check the URL."
+        return f"{text}. Make it with `fieldbridge up` or with deploy/postgres/provision.sql, or check the URL."
     if isinstance(error, OSError):
         return f"{text}. Is the server running there?"
     return f"{text}."

@@ -14,6 +14,7 @@ CREATE TABLE IF NOT EXISTS runtime.schema_version (
     part text NOT NULL, number integer NOT NULL, name text NOT NULL, checksum text NOT NULL,
     applied_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (part, number));
 """
+_LONGEST_SECONDS: Final = 86_400.0
 _LOCK: Final = 0x4669656C64  # one number that all releases agree on
 
 
@@ -70,7 +71,7 @@ async def migrate(db: Connection, service: str, package: str, url: str) -> Seque
             for migration in known:
                 row = applied.get(migration.number)
                 if row is None:
-                    await db.execute(migration.sql)
+                    await db.execute(migration.sql, timeout=_LONGEST_SECONDS)
                     await db.execute(
                         "INSERT INTO runtime.schema_version (part, number, name, checksum) VALUES ($1, $2, $3, $4)",
                         part,

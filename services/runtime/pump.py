@@ -252,6 +252,7 @@ class Pump(Supervised):
                 async with asyncio.timeout(_LONGEST_HINT_SECONDS):
                     self._guard.check_same(await self._logs(consumer))
                     self._ends = await consumer.end_offsets(waiting) if waiting else {}
+                self._health.kafka_here()
             except TimeoutError:
                 raise KafkaTimeoutError("which logs there are, and how far they go, stayed without an answer") from None
 

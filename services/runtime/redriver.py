@@ -9,9 +9,10 @@ from services.runtime.health import Health
 from services.runtime.logs import describe, logger
 from services.runtime.redriving import Redriving
 from services.runtime.supervision import Supervised, task
-from services.runtime.transactions import Committed
+from services.runtime.transactions import SPLIT_AFTER, Committed
 
 _LOOK_EVERY_SECONDS: Final = 0.5
+_AGAIN_SECONDS: Final = 0.1
 _KEYS_AT_A_TIME: Final = 500
 
 log = logger("redriver")
@@ -31,19 +32,27 @@ class Redriver(Supervised):
     @task
     async def _run(self) -> None:
         most = _KEYS_AT_A_TIME
+        contended = 0
         while not self.should_stop:
             self._health.beat("redriver")
             try:
                 if await self._once(most):
                     self._committed(self._topics, True)
                     most = min(_KEYS_AT_A_TIME, most * 2 + 1)
+                    contended = 0
                     continue
             except Exception as error:
                 log.warning("redrive failed and is tried again", keys=most, error=describe(error))
-                if meaning(error) is Failure.DEFECT:
+                cause = meaning(error)
+                contended += cause is Failure.CONTENDED
+                if cause is Failure.DEFECT or contended >= SPLIT_AFTER:
+                    contended = 0
                     if most == 0:
                         await self._refuse_first(error)
                     most //= 10
+                    continue
+                if cause is Failure.CONTENDED:
+                    await self.sleep(_AGAIN_SECONDS)
                     continue
             await self.sleep(_LOOK_EVERY_SECONDS)
 

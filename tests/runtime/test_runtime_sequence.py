@@ -162,6 +162,22 @@ async def test_one_event_that_cannot_be_saved_does_not_keep_the_others_parked(co
     assert await counting.counted(keys[0]) == "mended 2"
 
 
+async def test_one_event_that_is_always_in_somebodys_way_does_not_keep_the_others_parked(counting: Stage) -> None:
+    stuck, free = counting.key(), counting.key()
+    await counting.say(*(counting.event(key, 1, {"raise": "not yet"}) for key in (stuck, free)))
+    await counting.settle()
+    await _mend(counting, free)
+    await _mend(counting, stuck, {"contend": True})
+    await counting.mark("redrive", [row["id"] for key in (stuck, free) for row in await counting.parked(key)])
+    await counting.settle()
+    assert await counting.counted(free) == "mended"
+    (parked,) = await counting.parked(stuck)
+    assert parked["reason"] == "refused"
+    await _mend(counting, stuck)
+    await _redrive(counting, stuck)
+    assert await counting.counted(stuck) == "mended"
+
+
 async def test_messages_without_a_sequence_are_known_by_source_and_id(counting: Stage) -> None:
     key, other = counting.key(), counting.key()
     one = counting.event(key, None, {"n": 1}, topic="submissions", id=f"id-{key}")

@@ -1,8 +1,8 @@
 """A service for tests of the runtime: it counts the events of each key and publishes each new count.
 
 An event's body is a JSON object: `n` is remembered in order; `raise` makes the decision raise, with that text; `said`
-is stored as text instead of `n`, so that a NUL character in it makes saving fail; `announce` has a round announce it;
-`nothing` changes nothing.
+is stored as text instead of `n`, so that a NUL character in it makes saving fail; `contend` makes loading fail as if
+somebody were always in the way; `announce` has a round announce it; `nothing` changes nothing.
 """
 
 import json
@@ -57,6 +57,8 @@ NOTHING = Counts()
 
 
 async def load(db: Database, events: Sequence[Event[Any]]) -> Counts:
+    if any(event.body.get("contend") for event in events):
+        raise Contention
     rows = await db.fetch(
         "SELECT * FROM counted WHERE key = ANY($1) ORDER BY key FOR UPDATE",
         list({event.envelope.subject for event in events}),
