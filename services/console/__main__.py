@@ -14,6 +14,7 @@ from services.console import (
     demo,
     operating,
     parked,
+    positions,
     publishing,
     registry,
     replay,
@@ -51,6 +52,7 @@ app.command(rich_help_panel="Look")(checking.check)
 app.command(rich_help_panel="Look")(story.watch)
 app.command(rich_help_panel="Look")(story.story)
 app.add_typer(parked.app, name="parked", rich_help_panel="Look")
+app.command(rich_help_panel="Look")(positions.positions)
 app.command(rich_help_panel="Data")(replay.replay)
 app.command(rich_help_panel="Data")(retention.retention)
 app.add_typer(registry.app, name="agencies", rich_help_panel="Data")

@@ -6,10 +6,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from time import monotonic
 from typing import Any, Final, Protocol, TypeVar, cast
 
@@ -25,6 +26,7 @@ from services.console.contract import BODIES
 from services.console.surroundings import Stack
 from services.console.trouble import Trouble
 from services.runtime.rawrecords import read_tolerantly
+from services.runtime.topiclogs import TopicLog, topic_logs
 
 __all__ = ["KafkaError"]
 
@@ -195,6 +197,71 @@ class Follower:
 
     def _slot(self, partition: TopicPartition) -> tuple[str, int]:
         return self._names[partition.topic], partition.partition
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A topic's log as it stands, and how far a consumer group has said it handled it. Offsets are by partition."""
+
+    topic_log: TopicLog
+    starts: dict[int, int]
+    ends: dict[int, int]
+    committed: dict[int, int]
+
+
+class Group:
+    """A consumer group, seen from outside: it is not joined."""
+
+    def __init__(self, stack: Stack, client: AIOKafkaConsumer) -> None:
+        self._stack = stack
+        self._client = client
+
+    async def logs(self, topics: Iterable[str]) -> dict[str, Log]:
+        """The logs of these topics, by topic. Raises Trouble."""
+        names = {self._stack.topic(topic): topic for topic in topics}
+        logs = await _answer(self._stack, lambda: topic_logs(self._client, names))
+        partitions = [TopicPartition(name, number) for name in names for number in range(logs[name].partitions)]
+        self._client.assign(partitions)
+        reader = cast(_Reader, self._client)
+        starts = await _answer(self._stack, lambda: reader.beginning_offsets(partitions))
+        ends = await _answer(self._stack, lambda: reader.end_offsets(partitions))
+        committed = {one: await _answer(self._stack, partial(self._client.committed, one)) for one in partitions}
+        return {
+            topic: Log(
+                logs[name],
+                {one.partition: starts[one] for one in partitions if one.topic == name},
+                {one.partition: ends[one] for one in partitions if one.topic == name},
+                {one.partition: said for one, said in committed.items() if one.topic == name and said is not None},
+            )
+            for name, topic in names.items()
+        }
+
+    async def commit(self, offsets: Mapping[tuple[str, int], int]) -> None:
+        """Says for the group how far it has handled partitions. Raises Trouble where it has members."""
+        places = {
+            TopicPartition(self._stack.topic(topic), number): offset for (topic, number), offset in offsets.items()
+        }
+        try:
+            await self._client.commit(places)
+        except KafkaError as error:
+            raise Trouble(
+                f"Kafka takes no offsets for this group ({type(error).__name__}): stop all processes of the service, "
+                "wait until their session has run out, and try again."
+            ) from None
+
+
+@asynccontextmanager
+async def group(stack: Stack, service: str, topics: Iterable[str]) -> AsyncGenerator[Group]:
+    """The consumer group of a service. Raises Trouble where Kafka does not answer or topics are missing."""
+    await _require(stack, topics)
+    client = AIOKafkaConsumer(
+        bootstrap_servers=stack.kafka,
+        client_id="fieldbridge-positions",
+        group_id=stack.topic(service),
+        enable_auto_commit=False,
+    )
+    async with _started(stack, client.start, client.stop):
+        yield Group(stack, client)
 
 
 async def topics_there(stack: Stack) -> set[str]:

@@ -51,9 +51,10 @@ class Health:
 
     def not_ready(self) -> list[str]:
         """Why the service is not ready, in plain words; empty where it is."""
-        reasons = list(self.obstacles.values())
         if self.halted is not None:
-            reasons.append(f"halted ({self.halted.reason}): {self.halted}")
-        elif not self.assigned:
+            # What stands in the way besides may follow from it: a database that went back is not asked any more.
+            return [f"halted ({self.halted.reason}): {self.halted}"]
+        reasons = list(self.obstacles.values())
+        if not self.assigned:
             reasons.append("no partitions are assigned yet")
         return reasons + [f"the {loop} makes no progress" for loop in self.stalled()]

@@ -31,6 +31,23 @@ ORDER BY topic
 ON CONFLICT DO NOTHING
 """
 
+_FORGET_LOGS: Final = """
+WITH forgotten AS (DELETE FROM runtime.consumer_position WHERE topic = ANY($1))
+DELETE FROM runtime.followed_log WHERE topic = ANY($1)
+"""
+
+_READ_ON: Final = """
+WITH log AS (
+    UPDATE runtime.followed_log AS known SET partitions = given.partitions
+    FROM unnest($1::text[], $2::int[]) AS given (topic, partitions) WHERE known.topic = given.topic
+)
+UPDATE runtime.consumer_position AS known
+SET next_offset = given.next_offset, absent = known.absent + given.next_offset - known.next_offset,
+    epoch = known.epoch + 1, moved_at = clock_timestamp()
+FROM unnest($3::text[], $4::int[], $5::bigint[]) AS given (topic, number, next_offset)
+WHERE known.topic = given.topic AND known."partition" = given.number
+"""
+
 _TAKE_UP: Final = """
 WITH "position" AS (
     SELECT known.topic, known."partition", known.next_offset, known.epoch
@@ -250,6 +267,25 @@ async def traces(db: Database, topics: Iterable[str], keys: Iterable[str]) -> di
     """The trace that the last event of each key belonged to, for what a round decides about the key."""
     rows = await db.fetch(_TRACES, list(topics), list(keys))
     return {row["key"]: row["traceparent"] for row in rows}
+
+
+async def read_on(
+    db: Database, other_logs: Iterable[str], partitions: Mapping[str, int], positions: Mapping[Slot, int]
+) -> None:
+    """Has the next owners read on where a person decided; whoever owns the positions until then is fenced.
+
+    Of `other_logs`, whose topics were made again, nothing has been read yet. The other topics have so many
+    `partitions`, and `positions` are where to read on in them. What is left out counts as absent.
+    """
+    await db.execute(_FORGET_LOGS, list(other_logs))
+    await db.execute(
+        _READ_ON,
+        list(partitions),
+        list(partitions.values()),
+        [topic for topic, _ in positions],
+        [number for _, number in positions],
+        list(positions.values()),
+    )
 
 
 async def forget(db: Database) -> None:

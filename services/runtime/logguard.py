@@ -11,6 +11,7 @@ from services.runtime.topiclogs import TopicLog
 DATABASE_WENT_BACK: Final = "database_went_back"
 _PAST_END_SECONDS: Final = 5.0
 _SURE_SECONDS: Final = 3.0
+_DECIDE: Final = "decide where to go on: `fieldbridge positions` shows it, and with --move reads on"
 
 
 def went_back(topic: str, number: int, position: int, handled: int) -> Halted:
@@ -29,7 +30,8 @@ class LogGuard:
     def __init__(self) -> None:
         self._followed: Mapping[str, TopicLog] = {}
         self._recognised = monotonic()
-        self._past_end: dict[TopicPartition, float] = {}
+        self._past_end: dict[TopicPartition, tuple[float, float]] = {}
+        """Since when, and when last, a position was seen past the end."""
 
     def follow(self, followed: Mapping[str, TopicLog]) -> None:
         """From now on positions are taken for places in these logs, by topic."""
@@ -48,13 +50,13 @@ class LogGuard:
                 raise Halted(
                     "topic_recreated",
                     f"The log of {topic} is {log.id}, but what was read is {followed.id}: the topic was deleted and "
-                    "made again, and positions mean nothing in it. Restore the log, or decide by hand where to go on.",
+                    f"made again, and positions mean nothing in it. Restore the log, or {_DECIDE}.",
                 )
             if log.partitions != followed.partitions:
                 raise Halted(
                     "partitions_changed",
                     f"{topic} has {log.partitions} partitions and had {followed.partitions} when it was first read: "
-                    "keys have moved, so that events of one key may be read out of order. Decide by hand how to go on.",
+                    f"keys have moved, so that events of one key may be read out of order. To read on, {_DECIDE}.",
                 )
         self._recognised = monotonic()
 
@@ -64,8 +66,7 @@ class LogGuard:
             raise Halted(
                 "position_before_log_start",
                 f"The position of {partition.topic}-{partition.partition} is {position}, but its log starts at "
-                f"{start}: events were deleted before they were handled. Restore the log, or decide by hand where to "
-                "go on.",
+                f"{start}: events were deleted before they were handled. Restore the log, or {_DECIDE}.",
             )
 
     def check_not_older(self, partition: TopicPartition, position: int, committed: int) -> None:
@@ -81,11 +82,16 @@ class LogGuard:
         if position <= end:
             self._past_end.pop(partition, None)
             return True
-        since = self._past_end.setdefault(partition, monotonic())
-        if monotonic() - since < _PAST_END_SECONDS:
+        now = monotonic()
+        since, last = self._past_end.get(partition, (now, now))
+        if now - last > _PAST_END_SECONDS:
+            # It was within the log meanwhile, or nobody would have read on without looking.
+            since = now
+        self._past_end[partition] = since, now
+        if now - since < _PAST_END_SECONDS:
             return False
         raise Halted(
             "position_past_log_end",
             f"The position of {partition.topic}-{partition.partition} is {position}, but its log ends at {end}: the "
-            "log was truncated. Restore the log, or decide by hand where to go on.",
+            f"log was truncated. Restore the log, or {_DECIDE}.",
         )

@@ -20,6 +20,7 @@ def test_a_halted_loop_is_not_stalled_and_not_ready() -> None:
     health.beats["pump"] = monotonic() - STALLED_AFTER_SECONDS - 1
     health.halt("pump", Halted("parking_limit", "See why."))
     assert health.stalled() == []
+    health.database_away("nothing more is read from it")
     assert health.not_ready() == ["halted (parking_limit): See why."]
 
 
