@@ -205,7 +205,7 @@ class ExpertProfile(Part):
     vendor_topics: tuple[Topic, ...] = Field(default=(), max_length=60)
     """Topics in which the expert has a commercial interest."""
     unavailable: tuple[Days, ...] = Field(default=(), max_length=400)
-    """Days off, in the expert's time zone."""
+    """Days off, in the expert's time zone. Where a submission changes an expert without them, they stay."""
 
 
 class Problem(Part):

@@ -275,6 +275,11 @@ def test_only_a_completed_request_is_reopened(step: Step) -> None:
     at_step(step).refusal(REOPENING, NOW + days(1))
 
 
+@pytest.mark.parametrize("step", [Step.NEEDS_INFORMATION, Step.AWAITING_RULING])
+def test_whoever_wants_to_reopen_what_is_still_open_is_told_so_and_not_to_submit_it_anew(step: Step) -> None:
+    assert "still open" in at_step(step).refusal(REOPENING).reason
+
+
 def test_a_request_cannot_be_reopened_later_than_180_days_after_its_closing() -> None:
     assert at_step(Step.CLOSED).hear(REOPENING, NOW + timedelta(days=180))
     at_step(Step.CLOSED).refusal(REOPENING, NOW + timedelta(days=180, seconds=1))

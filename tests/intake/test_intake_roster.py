@@ -170,6 +170,17 @@ def test_a_listed_expert_is_changed_and_not_listed_anew() -> None:
     world.refusal(say(said.ExpertListed, partner(), expert_id="X-1", profile=profile(load_limit=3)))
 
 
+def test_days_off_that_a_changed_profile_does_not_name_stay_as_they_are() -> None:
+    def days_off(*bodies: Body) -> list[str]:
+        changed = heard(APPLIED, SELECTED, *bodies).said[-1]
+        assert isinstance(changed, roster.ExpertChanged)
+        return [days.first.isoformat() for days in changed.profile.unavailable]
+
+    none = say(said.ExpertChanged, partner(), expert_id="X-1", profile=profile(load_limit=9, unavailable=[]))
+    assert days_off(LISTED, AVAILABILITY, CHANGED) == ["2026-05-01"]
+    assert days_off(LISTED, AVAILABILITY, none) == []
+
+
 @pytest.mark.parametrize("body", [CHANGED, RETIRED, AVAILABILITY, WAIVED])
 def test_nothing_can_be_said_of_whom_nobody_knows(body: Body) -> None:
     heard(APPLIED, SELECTED).refusal(body)

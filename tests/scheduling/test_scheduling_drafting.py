@@ -307,6 +307,19 @@ def test_a_refusal_of_what_comes_after_held_sessions_names_the_day_from_which_it
     assert isinstance(draft(rest, [expert(unavailable=[DateWindow(ended, ended + timedelta(days=30))])], NOW), Plan)
 
 
+def test_nothing_is_delivered_by_going_over_to_a_mode_that_has_fewer_sessions_than_were_held() -> None:
+    coaching, review = DeliveryMode.VIRTUAL_COACHING, DeliveryMode.POLICY_REVIEW
+    begun = planned(order(days("2026-12-01", "2027-03-31"), modes=[coaching]), expert())
+    held = begun.sessions[: len(OUTLINES[review])]
+    rest = replace(
+        order(days("2026-12-01", "2027-03-31"), modes=[coaching, review]), begun_in=coaching, held=held, plan_version=2
+    )
+    assert planned(rest, expert()).delivery_mode is coaching
+    no_room, nothing_left = refusals(rest, expert(unavailable=[days("2026-12-01", "2027-03-31")]))
+    assert "no room for" in no_room
+    assert nothing_left.startswith("Policy review: after 2 sessions held in another mode, nothing of it would be left")
+
+
 def test_a_refusal_names_the_least_gap_that_the_way_home_leaves() -> None:
     far = expert(home=HOMES[2], zone="America/Chicago")
     visit = planned(order(days("2026-12-01", "2027-03-31")), far).sessions[1].takes_place

@@ -29,13 +29,14 @@ class Speaker:
 
 def agency(speaker: Speaker, ori: Ori) -> Refusal | None:
     """The requesting agency speaks: its executive or its point of contact. Of a joint request, the lead agency."""
-    says = f"only the executive or the point of contact of {ori}, the requesting agency, may say this"
+    # Not which agency that is: whoever guesses the id of a request is not to learn who asked.
+    says = "only the executive or the point of contact of the requesting agency may say this"
     return None if speaker.is_agency(ori) else _refused(says)
 
 
 def executive(speaker: Speaker, ori: Ori) -> Refusal | None:
     """The agency's executive speaks: nobody else signs for it."""
-    return None if speaker.is_executive(ori) else _refused(f"only the executive of {ori} may say this")
+    return None if speaker.is_executive(ori) else _refused("only the executive of the agency may say this")
 
 
 def programme_office(speaker: Speaker) -> Refusal | None:
@@ -64,7 +65,7 @@ def reporter(speaker: Speaker, ori: Ori, known: Partner | None) -> Refusal | Non
         return None
     if speaker.role is ActorRole.PARTNER and known is not None and known.was_selected:
         return None
-    return _refused(f"only {ori}, the requesting agency, or a partner of the programme may report this")
+    return _refused("only the requesting agency or a partner of the programme may report this")
 
 
 def expert_or_its_partner(speaker: Speaker, expert: Expert) -> Refusal | None:

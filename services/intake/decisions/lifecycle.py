@@ -162,6 +162,8 @@ def reopening_asked(request: Request, wish: Reopening, faults: tuple[Problem, ..
         # Only a hold between two wishes makes a difference to which of them is granted.
         earlier = request.wishes if request.wishes and request.wishes[-1].hold is not None else request.wishes[:-1]
         return replace(request, wishes=(*earlier, wish))
+    if request.step in (Step.NEEDS_INFORMATION, Step.AWAITING_RULING):
+        return Refusal("the request is still open: it waits for information or for the programme office's ruling")
     if request.step is not Step.CLOSED or request.closed_at is None:
         return Refusal("only a completed request can be reopened; please submit a new one")
     if not _in_time(request.closed_at, wish):

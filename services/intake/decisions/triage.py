@@ -15,7 +15,7 @@ from services.intake.decisions.topics import OfferedTopic, offered_on
 LONGEST_WINDOW_YEARS: Final = 3
 """Dates further apart than this plan nothing [design decision]."""
 JOINT: Final = TopicCode("shared-services")
-"""The topic that several agencies ask for together (domain.md §1)."""
+"""The topic that several agencies ask for together."""
 FEDERAL_REFERRAL: Final = "the training office of the agency's own federal department"
 
 

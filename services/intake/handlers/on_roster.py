@@ -83,10 +83,14 @@ def of_expert(
     fact: FactBody
     match body:
         case said.ExpertChanged():
-            partner = known.partners.get(body.profile.partner_id) or people.Partner(body.profile.partner_id)
-            fact = roster.ExpertChanged(expert_id=body.expert_id, profile=body.profile)
+            profile = body.profile
+            if "unavailable" not in profile.model_fields_set:
+                # The expert may have told them itself; only who names days off changes them.
+                profile = profile.model_copy(update={"unavailable": expert.profile.unavailable})
+            partner = known.partners.get(profile.partner_id) or people.Partner(profile.partner_id)
+            fact = roster.ExpertChanged(expert_id=body.expert_id, profile=profile)
             after = authority.partner(speaker, expert.partner_id) or people.changed(
-                expert, as_state(_PROFILE, body.profile), partner
+                expert, as_state(_PROFILE, profile), partner
             )
         case said.ExpertRetired():
             fact = roster.ExpertRetired(expert_id=body.expert_id)

@@ -1,6 +1,6 @@
 """How well an expert fits a request: 0 to 1000, a sum of parts each of which can be said in plain words.
 
-What matching looks at is subject expertise, fit with the community, geography and load (domain.md §4). Load is no part
+The programme says it looks at subject expertise, fit with the community, geography and load. Load is no part
 of how one pair fits, but of the whole round: see assignment.py. The weights are a design decision: expertise counts
 most, and an expert for the mode the agency likes best fits no worse than a nearer one for another mode.
 """

@@ -1,4 +1,4 @@
-"""Conflicts of interest: hard, and looked at before anybody is invited (domain.md §4)."""
+"""Conflicts of interest: hard, and looked at before anybody is invited."""
 
 from datetime import date
 from typing import Final

@@ -31,7 +31,7 @@ PATIENCE: Final = {
     Urgency.ROUTINE: timedelta(days=20),
 }
 """How many days' head start a more urgent request has. Sibling programmes pair a request with an expert within ten days
-(domain.md §2), so one step of urgency is worth ten days of waiting, and nothing routine waits for ever."""
+(their service level), so one step of urgency is worth ten days of waiting, and nothing routine waits for ever."""
 
 
 class Step(StrEnum):

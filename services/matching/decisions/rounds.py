@@ -130,7 +130,8 @@ def _objection(listed: Bench, request: Request, today: date) -> str | None:
         if row is None or listed.profiles[row].partner_id != match.partner_id:
             return "The partner no longer lists the expert."
         if conflict_with(listed.experts[row], partner, asked, today) is not None:
-            return "A conflict of interest has come up."
+            # What was disclosed is restricted, and this reason goes out with the expert's id and the agency's request.
+            return "The expert is no longer available for this request."
         if match.stage is Stage.PROPOSED:
             against = standing(listed, listed.only(row), (request, asked), today).ruled_out
             if against:

@@ -22,7 +22,7 @@ def draft(order: Order, attendants: Sequence[Attendant], now: datetime) -> Plan 
     reasons: list[Reason] = []
     for mode in _modes(order):
         outlines = OUTLINES[mode][len(order.held) :]
-        unfit = tuple(_unfit(mode, outlines, order.site, attendants))
+        unfit = tuple(_unfit(mode, outlines, order, attendants))
         sessions = _sessions(mode, outlines, order, board) if not unfit else Unplannable(unfit)
         if not isinstance(sessions, Unplannable):
             whole = (*order.held, *sessions)
@@ -49,9 +49,13 @@ def _modes(order: Order) -> tuple[DeliveryMode, ...]:
 
 
 def _unfit(
-    mode: DeliveryMode, outlines: Iterable[Outline], site: Site, attendants: Iterable[Attendant]
+    mode: DeliveryMode, outlines: Sequence[Outline], order: Order, attendants: Iterable[Attendant]
 ) -> Iterable[Reason]:
     """Why these experts cannot deliver in this mode, whatever the dates."""
+    site = order.site
+    if not outlines and mode is not order.begun_in:
+        held = f"{len(order.held)} sessions held in another mode"
+        yield Reason("terms.delivery_modes", f"{_named(mode)}: after {held}, nothing of it would be left to give.")
     on_site = any(outline.on_site for outline in outlines)
     for attendant in attendants:
         profile = attendant.profile
