@@ -60,8 +60,8 @@ lock: $(READY) ## pin every dependency, with hashes
 	    --no-emit-index-url --no-emit-find-links requirements-peers.txt -o requirements-peers.lock
 
 clean: ## stop what runs, and remove the environment and all data
-	@if [ -x $(BIN)/fieldbridge ]; then $(BIN)/fieldbridge down; fi
-	rm -rf $(VENV) .fieldbridge .pytest_cache .ruff_cache .hypothesis
+	@if [ -x $(BIN)/fieldbridge ]; then $(BIN)/fieldbridge down; FIELDBRIDGE_HOME=.fieldbridge/demo $(BIN)/fieldbridge down; fi
+	rm -rf $(VENV) .fieldbridge .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(READY): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

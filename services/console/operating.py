@@ -48,7 +48,7 @@ def status(as_json: AsJson = False) -> None:
         rows = [
             (
                 one.service,
-                "running" if one.running else "stopped",
+                "running" if one.running else "stopped" if one.address else "not started here",
                 "ready" if one.ready else "; ".join(one.reasons) or "no",
                 one.lag,
                 one.outbox,

@@ -31,7 +31,8 @@ async def asking(stack: Stack, service: str) -> AsyncGenerator[Asked]:
         connection = await asyncpg.connect(url, timeout=10, server_settings={"statement_timeout": "60s"})
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise Trouble(
-            f"The database of {service} at {where} does not answer ({_said(error)}): run `fieldbridge up` first."
+            f"The database of {service} at {where} cannot be asked ({_said(error)}): start it with `fieldbridge up`, "
+            "or check its URL."
         ) from None
     try:
         yield cast(Asked, connection)

@@ -102,10 +102,10 @@ class Surroundings:
     def stack(self) -> Stack:
         """The stack that commands speak to: what `up` wrote down, overruled by the environment. Raises Trouble."""
         written = read_record(self.home)
-        if written is None and (self.kafka is None or not self.databases):
+        if written is None and self.kafka is None:
             raise Trouble(
-                f"No stack is known in {self.home}: start one with `fieldbridge up`, or set FIELDBRIDGE_KAFKA and "
-                f"the databases ({', '.join(database_variable(service) for service in SERVICES)}) of one that runs."
+                f"No stack is known in {self.home}: start one with `fieldbridge up`, or set FIELDBRIDGE_KAFKA and, for "
+                f"what looks into databases, {', '.join(database_variable(service) for service in SERVICES)}."
             )
         if written is None:
             assert self.kafka is not None

@@ -59,7 +59,7 @@ def told(bodies: Mapping[str, type[AnyBody]]) -> Callable[[Envelope, bytes], Tol
 def _kept(body: Body, data: bytes) -> str | None:
     """The JSON as it came where it holds nothing sensitive: writing it anew costs as much as parsing it.
 
-    Evaluations are restricted (domain.md, section 5). An escape may spell the name of the sensitive part.
+    What agencies say of the work in evaluations is restricted. An escape may spell the name of the sensitive part.
     """
     if isinstance(body, requests.EvaluationReturned):
         return None

@@ -12,10 +12,10 @@ THRESHOLD: Final = 5
 """Counts of agencies or requests below this are not published. A common choice of statistical offices; our decision."""
 
 SMALL_BANDS: Final = (SwornBand.UNDER_10, SwornBand.FROM_10)
-"""Bands of a small agency: under 50 sworn (domain.md, section 8)."""
+"""Bands of a small agency: under 50 sworn, as reports in the field count them."""
 
 PAIRING_TARGET: Final = timedelta(days=10)
-"""From submission to a confirmed match: met in sibling programmes (domain.md, section 2)."""
+"""From submission to a confirmed match: the service level of sibling programmes."""
 
 
 @dataclass(frozen=True, slots=True)
