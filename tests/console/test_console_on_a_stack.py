@@ -10,15 +10,16 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from time import monotonic
 from typing import Any
 
 import asyncpg
 import pytest
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from aiokafka.errors import NodeNotReadyError
 
 from deploy.local import ports, servers
-from schemas.topics import REQUESTS, SERVICES, SUBMISSIONS
+from schemas.topics import MATCHES, REQUESTS, SERVICES, SUBMISSIONS
 from services.console import wire
 from services.console.registry import SAMPLE
 from services.console.stack import bring_up, fetch, pausing, take_down
@@ -322,6 +323,37 @@ def test_what_the_tables_hold_is_shown_and_old_ids_go_when_asked(on_stack: Comma
     assert (after["past"], after["rows"]) == (0, before["rows"] - 1)
     assert after["removed"] == before["removed"] + 1
     assert "runtime.message_seen" in on_stack("retention").stdout
+
+
+def test_services_that_have_halted_read_on_once_a_person_has_looked(on_stack: Command, stack: Stack) -> None:
+    asyncio.run(split_further(stack, MATCHES.name, 12))
+
+    def reasons() -> dict[str, list[str]]:
+        told: dict[str, Any] = json.loads(on_stack("status", "--json").stdout)
+        return {one["service"]: one["reasons"] for one in told["services"] if one["reasons"]}
+
+    deadline = monotonic() + 90
+    while set(halted := reasons()) != set(MATCHES.readers):
+        assert monotonic() < deadline, f"these have halted: {halted}"
+    assert all("`fieldbridge positions`" in one for reasons in halted.values() for one in reasons)
+    for service in MATCHES.readers:
+        seen = on_stack("positions", service)
+        assert seen.returncode == 1
+        assert "partitions_changed" in seen.stdout
+        assert f"positions {service} --move" in seen.stderr
+        moved = on_stack("positions", service, "--move")
+        assert moved.returncode == 0, moved.stderr
+        now: dict[str, Any] = json.loads(on_stack("positions", service, "--json").stdout)
+        assert {one["standing"] for one in now["positions"]} == {"in the log"}
+    assert reasons() == {}
+    assert on_stack("positions", "nobody").returncode == 1
+
+
+async def split_further(stack: Stack, topic: str, partitions: int) -> None:
+    administrator = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
+    await administrator.start()
+    await administrator.create_partitions({stack.topic(topic): NewPartitions(partitions)})
+    await administrator.close()
 
 
 async def execute(url: str, statement: str) -> None:
