@@ -106,7 +106,7 @@ async def publisher(stack: Stack) -> AsyncGenerator[Publisher]:
         client_id="fieldbridge-outside",
         enable_idempotence=True,
         acks="all",
-        linger_ms=5,
+        linger_ms=1,
         max_batch_size=256 * 1024,
         request_timeout_ms=_DELIVERY_MS,
     )

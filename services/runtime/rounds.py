@@ -23,6 +23,8 @@ from services.runtime.supervision import Supervised, task
 _SHORTEST_PAUSE_SECONDS: Final = 0.02
 _BUSY_PAUSE_SECONDS: Final = 0.1
 _BEAT_SECONDS: Final = 5.0
+_FEW: Final = 16
+"""So few are decided before another thread would get hold of the interpreter and give it back."""
 _LONGEST_DECISION_SECONDS: Final = 60
 """How long a round may decide while its transaction waits; a batch of events has less, since its keys wait too."""
 
@@ -115,10 +117,14 @@ class Rounds(Supervised):
             self._health.database_here()
             if known is None:
                 return True
-            if self._round.size is not None:
-                self._metrics.round_size.labels(name).set(self._round.size(known))
+            size = None if self._round.size is None else self._round.size(known)
+            if size is not None:
+                self._metrics.round_size.labels(name).set(size)
             self._reach("in_round")
-            changes, facts = await asyncio.to_thread(self._round.decide, known, now)
+            if size is not None and size <= _FEW:
+                changes, facts = self._round.decide(known, now)
+            else:
+                changes, facts = await asyncio.to_thread(self._round.decide, known, now)
             await self._round.save(db, changes)
             sealed = await self._sealed(db, facts, f"round:{name}:{run}", now)
             await db.execute(
