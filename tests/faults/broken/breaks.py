@@ -68,8 +68,9 @@ BREAKS: Final = (
             Edit(_RELAY, "_BYTES_AT_A_TIME\n            )", "_BYTES_AT_A_TIME, self._last\n            )"),
             Edit(
                 _RELAY,
-                '            published = [row["id"] for row in rows]\n',
-                '            published = [row["id"] for row in rows]\n            self._last = max(published)\n',
+                '                self._published.append(row["id"])\n',
+                '                self._published.append(row["id"])\n'
+                '                self._last = max(self._last, row["id"])\n',
             ),
         ),
         scenarios=("hiccups",),
