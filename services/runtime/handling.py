@@ -97,7 +97,7 @@ class Handling:
             return Taken(record, stream, unreadable="an event of this topic needs a key and the attribute 'sequence'")
         try:
             return Taken(record, stream, envelope, reads.parse(envelope, data))
-        except Exception as error:
+        except Exception as error:  # whatever a body makes its parser raise is of this record alone
             return Taken(record, stream, envelope, unreadable=f"the body breaks its schema: {describe(error)}")
 
     def messages(self, taken: Sequence[Taken]) -> list[tuple[str, str]]:
@@ -206,7 +206,7 @@ class Handling:
         try:
             self._reach("in_decision")
             changes, facts = self.service.decider.decide(known, event)
-        except Exception as error:
+        except Exception as error:  # decisions are pure: what one raises is of this event alone, which is parked
             return ("refuse", describe(error))
         known.absorb(changes)
         done.absorb(changes)

@@ -36,12 +36,13 @@ class Redriver(Supervised):
         while not self.should_stop:
             self._health.beat("redriver")
             try:
-                if await self._once(most):
+                any_done = await self._once(most)
+                contended = 0
+                if any_done:
                     self._committed(self._topics, True)
                     most = min(_KEYS_AT_A_TIME, most * 2 + 1)
-                    contended = 0
                     continue
-            except Exception as error:
+            except Exception as error:  # what it means is asked below; a defect is narrowed down to its event
                 log.warning("redrive failed and is tried again", keys=most, error=describe(error))
                 cause = meaning(error)
                 contended += cause is Failure.CONTENDED
@@ -68,6 +69,6 @@ class Redriver(Supervised):
         try:
             async with self._pool.transaction() as db:
                 await self._redriving.refuse_first(db, f"loading or saving: {describe(error)}")
-        except Exception as failed:
+        except Exception as failed:  # the event stays marked, and is come back to
             log.warning("event not parked again", error=describe(failed))
             await self.sleep(_LOOK_EVERY_SECONDS)
