@@ -34,6 +34,10 @@ _LONG_SECONDS: Final = 0.5
 log = logger("pump")
 
 
+class _TakenAway(Exception):
+    """The lane is to have no partitions any more: what it waits to try again is left to the next owner."""
+
+
 class Lane:
     """Reads the partitions it was given and runs their slices, until they are taken from it.
 
@@ -68,6 +72,7 @@ class Lane:
         """How far has been read of each partition, which may be further than its position."""
         self._doubted: dict[TopicPartition, int] = {}
         self._working = asyncio.Lock()
+        self._leaving = False
 
     def give(self, partitions: Mapping[TopicPartition, Slot], claims: Mapping[Slot, Claim]) -> None:
         """From now on these are its partitions, whose positions were claimed."""
@@ -75,12 +80,16 @@ class Lane:
         self.claims = {slot: claims[slot] for slot in partitions.values()}
         self._reached = {slot: claim.next_offset for slot, claim in self.claims.items()}
         self.moved = monotonic()
-
         self.newest.clear()
         self._doubted.clear()
+        self._leaving = False
 
     async def take_away(self) -> None:
-        """Lets the slice in hand come to its end; from then on it has no partitions."""
+        """Lets the slice in hand come to its end; from then on it has no partitions.
+
+        A slice that fails is not tried again: the group waits for this worker, and after a while goes on without it.
+        """
+        self._leaving = True
         async with self._working:
             self.give({}, {})
 
@@ -130,6 +139,8 @@ class Lane:
                 if not full:
                     # A slice costs about as much as the pause after it: under load, slices grow rather than follow on.
                     await asyncio.sleep(min(_LONGEST_PAUSE_SECONDS, monotonic() - began))
+            return 0
+        except _TakenAway:
             return 0
         finally:
             self._health.beats.pop(self.name, None)
@@ -253,9 +264,12 @@ class Lane:
         return lost
 
     async def _wait(self, seconds: float) -> None:
-        """For a server that is away: to wait for it in small steps is no stall."""
+        """For a server that is away: to wait for it in small steps is no stall. Raises _TakenAway, Stopping."""
         self._health.beat(self.name)
-        await self._rest(seconds)
+        if not self._leaving:
+            await self._rest(seconds)
+        if self._leaving:
+            raise _TakenAway
 
 
 class _Read(NamedTuple):

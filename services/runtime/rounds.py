@@ -1,7 +1,8 @@
 """Rounds: what must look at everything at once, run by one worker at a time, in the same kind of transaction.
 
-The round's row is locked for the whole transaction, so the database itself sees to it that there is one; a worker
-that is frozen in a round loses its lock when PostgreSQL ends its idle transaction.
+The round's row is locked for the whole transaction, so the database itself sees to it that there is one. While a round
+decides, it gives PostgreSQL signs of life: a worker that is frozen in a round gives none, its idle transaction is ended
+as soon as any other, and it loses its locks, for which slices may wait.
 """
 
 import asyncio
@@ -25,13 +26,10 @@ _BUSY_PAUSE_SECONDS: Final = 0.1
 _BEAT_SECONDS: Final = 5.0
 _FEW: Final = 16
 """So few are decided before another thread would get hold of the interpreter and give it back."""
-_LONGEST_DECISION_SECONDS: Final = 60
-"""How long a round may decide while its transaction waits; a batch of events has less, since its keys wait too."""
+_SIGN_OF_LIFE_SECONDS: Final = 2.0
+"""Well within the time after which PostgreSQL ends an idle transaction."""
 
-_TAKE: Final = """
-SELECT run, set_config('idle_in_transaction_session_timeout', $2, true) FROM runtime.round WHERE name = $1
-FOR UPDATE SKIP LOCKED
-"""
+_TAKE: Final = "SELECT run FROM runtime.round WHERE name = $1 FOR UPDATE SKIP LOCKED"
 # Were the row not looked for first, a conflict with it would wait for whoever is about to change it.
 _MAKE: Final = """
 INSERT INTO runtime.round (name) SELECT $1 WHERE NOT EXISTS (SELECT FROM runtime.round WHERE name = $1)
@@ -124,7 +122,7 @@ class Rounds(Supervised):
             if size is not None and size <= _FEW:
                 changes, facts = self._round.decide(known, now)
             else:
-                changes, facts = await asyncio.to_thread(self._round.decide, known, now)
+                changes, facts = await self._decided(db, known, now)
             await self._round.save(db, changes)
             sealed = await self._sealed(db, facts, f"round:{name}:{run}", now)
             await db.execute(
@@ -144,12 +142,19 @@ class Rounds(Supervised):
 
     async def _enter(self, db: Database) -> int | None:
         """Which run of the round this is; None where another worker is running it."""
-        taking = self._round.name, f"{_LONGEST_DECISION_SECONDS}s"
-        run: int | None = await db.fetchval(_TAKE, *taking)
+        name = self._round.name
+        run: int | None = await db.fetchval(_TAKE, name)
         if run is None:
-            await db.execute(_MAKE, self._round.name)
-            run = await db.fetchval(_TAKE, *taking)
+            await db.execute(_MAKE, name)
+            run = await db.fetchval(_TAKE, name)
         return run
+
+    async def _decided(self, db: Database, known: Any, now: datetime) -> tuple[Any, Sequence[FactBody]]:
+        """What a thread decides while the event loop goes on."""
+        deciding = asyncio.create_task(asyncio.to_thread(self._round.decide, known, now))
+        while not (await asyncio.wait([deciding], timeout=_SIGN_OF_LIFE_SECONDS))[0]:
+            await db.execute("SELECT")
+        return deciding.result()
 
     async def _sealed(self, db: Database, facts: Sequence[FactBody], cause: str, now: datetime) -> list[outbox.Sealed]:
         if not facts:

@@ -63,7 +63,8 @@ Committed = Callable[[frozenset[str], bool], None]
 
 
 Rest = Callable[[float], Awaitable[None]]
-"""Waits so many seconds; raises where the worker is to stop, which leaves the slice to the next owner."""
+"""Waits so many seconds; raises where the worker is to stop or to give its partitions away, which leaves the slice to
+the next owner."""
 
 
 class _NothingToDo(Exception):

@@ -46,6 +46,40 @@ async def test_an_owner_that_is_frozen_past_its_time_finds_another_in_its_place(
     await _all_counted(own, 40)
 
 
+async def test_an_owner_that_is_frozen_in_a_round_holds_nobody_up_for_longer_than_any_other(own: Stage) -> None:
+    settings: dict[str, object] = {"session_timeout_ms": 6000, "lease_seconds": 1}
+    frozen = await own.start(failpoints="in_round=stop@1", **settings).ready()
+    await own.say(own.event("k", 1, {"n": 1, "announce": True}))
+    other = own.start(**settings)
+    await until(partial(_owned_by, own, other), "the other one has taken over")
+    await own.say(own.event("k", 2))
+
+    async def goes_on() -> bool:
+        return await own.counted("k") == "1 2"
+
+    # PostgreSQL bears with the frozen one's transaction for ten seconds, and kept it for a minute once.
+    await until(goes_on, "what the round had looked at is free", seconds=30)
+    frozen.resume()
+    await own.settle()
+
+
+async def test_a_slice_that_is_tried_again_and_again_keeps_nobody_from_joining_the_group(own: Stage) -> None:
+    first = await own.start().ready()
+    await own.say(own.event("k", 1, {"contend": True}))
+
+    async def in_the_way() -> float:
+        return await first.metric("fieldbridge_retries_total", "contended")
+
+    await until(in_the_way, "somebody is in the way")
+    second = await own.start().ready()
+
+    async def shared() -> bool:
+        return all([await worker.metric("fieldbridge_partitions") == 8 for worker in (first, second)])
+
+    await until(shared, "each has half of the partitions")
+    assert await own.parked("k") == [], "it was not waited for until the event was given up"
+
+
 async def test_two_workers_share_the_partitions_and_the_survivor_takes_all(own: Stage) -> None:
     workers = [own.start(session_timeout_ms=6000, lease_seconds=1) for _ in range(2)]
     for worker in workers:

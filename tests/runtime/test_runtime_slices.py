@@ -6,7 +6,7 @@ import asyncpg
 from aiokafka import AIOKafkaProducer
 
 from tests.driving import until
-from tests.runtime.stage import Stage
+from tests.runtime.stage import Stage, type_of
 
 
 async def test_whatever_comes_while_a_slice_is_handled_is_the_next_slice(own: Stage) -> None:
@@ -58,6 +58,17 @@ async def test_a_round_follows_what_was_applied_and_not_what_was_passed_over(own
         return await worker.metric(*runs) == 2
 
     await until(again, "the round has followed what was applied")
+
+
+async def test_a_round_may_decide_longer_than_an_idle_transaction_lasts(own: Stage) -> None:
+    worker = await own.start().ready()
+    await own.say(own.event("k", 1, {"said": "slowly", "announce": True}))
+
+    async def announced() -> bool:
+        return "announced.v1" in [type_of(one) for one in await own.facts("k")]
+
+    await until(announced, "the round has announced the key")
+    assert await worker.metric("fieldbridge_round_failures_total", "announcing") == 0
 
 
 async def test_what_other_systems_transactions_leave_in_the_log_is_passed(own: Stage) -> None:

@@ -2,10 +2,12 @@
 
 An event's body is a JSON object: `n` is remembered in order; `raise` makes the decision raise, with that text; `said`
 is stored as text instead of `n`, so that a NUL character in it makes saving fail; `contend` makes loading fail as if
-somebody were always in the way; `announce` has a round announce it; `nothing` changes nothing.
+somebody were always in the way; `announce` has a round announce it, which takes five seconds where `said` is `slowly`,
+longer than PostgreSQL bears with an idle transaction of this round; `nothing` changes nothing.
 """
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -102,12 +104,16 @@ async def save(db: Database, changes: Counts) -> None:
 
 async def load_asked(db: Database, _: datetime) -> Counts | None:
     rows = await db.fetch("SELECT * FROM counted WHERE asked ORDER BY key FOR UPDATE")
+    if any(row["said"] == "slowly" for row in rows):
+        await db.execute("SET LOCAL idle_in_transaction_session_timeout = '4s'")
     return (
         Counts({row["key"]: Count(row["version"], row["total"], row["said"], True) for row in rows}) if rows else None
     )
 
 
 def announce(known: Counts, _: datetime) -> tuple[Counts, Sequence[FactBody]]:
+    if any(count.said == "slowly" for count in known.by_key.values()):
+        time.sleep(5.0)
     done = Counts({key: replace(count, asked=False) for key, count in known.by_key.items()})
     return done, [Announced(key, count.total) for key, count in known.by_key.items()]
 
