@@ -152,9 +152,12 @@ class Rounds(Supervised):
     async def _decided(self, db: Database, known: Any, now: datetime) -> tuple[Any, Sequence[FactBody]]:
         """What a thread decides while the event loop goes on."""
         deciding = asyncio.create_task(asyncio.to_thread(self._round.decide, known, now))
-        while not (await asyncio.wait([deciding], timeout=_SIGN_OF_LIFE_SECONDS))[0]:
-            await db.execute("SELECT")
-        return deciding.result()
+        try:
+            while not (await asyncio.wait([deciding], timeout=_SIGN_OF_LIFE_SECONDS))[0]:
+                await db.execute("SELECT")
+            return deciding.result()
+        finally:
+            deciding.cancel()
 
     async def _sealed(self, db: Database, facts: Sequence[FactBody], cause: str, now: datetime) -> list[outbox.Sealed]:
         if not facts:
