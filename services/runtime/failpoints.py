@@ -11,6 +11,7 @@ Reach = Callable[[str], None]
 """Called with the name of a point whenever the process comes by there."""
 
 POINTS: Final = (
+    "before_transaction",
     "before_commit",
     "after_commit",
     "before_hint",

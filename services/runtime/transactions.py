@@ -151,6 +151,7 @@ class Transactions:
         """One transaction. Raises _NothingToDo, which rolls it back, where a fence did not hold or all is committed."""
         began = monotonic()
         now = datetime.now(UTC)
+        self._reach("before_transaction")
         async with self._pool.transaction() as db:
             standing = await inbox.take_up(
                 db,

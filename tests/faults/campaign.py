@@ -155,7 +155,7 @@ class Course:
                 alerts = await self._inject(scenario, field, folder)
             except Exception as error:  # a fault that cannot be injected is a finding, with what was done until then
                 told = replace(_counted(outcome, flow.submitted, 0), said=tuple(field.said))
-                return replace(told, findings=(_not_carried_out(error),))
+                return replace(told, findings=(_not_carried_out(error), *map(Finding.of, field.found)))
             outcome = replace(outcome, said=tuple(field.said), alert=", ".join(alerts))
             if scenario.halts:
                 found = tuple(Finding.of(text) for text in field.found)

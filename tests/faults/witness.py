@@ -13,6 +13,7 @@ import asyncpg
 import psutil
 
 from tests.faults.ground import Ground
+from tests.faults.scenario import Field
 
 _LOOK_SECONDS: Final = 0.25
 
@@ -79,23 +80,28 @@ class Witness:
                 self._processes[here[1]] = connection.pid
 
     async def trespasses(self) -> list[str]:
-        """Writes by a process that did not own what it wrote. That none at all was seen is one finding, too."""
-        found: list[str] = []
-        for service in self._services:
-            rows = await self._ground.rows(service, "SELECT what, owner, port FROM witness.wrote ORDER BY what, owner")
-            known = [
-                (row["what"], row["owner"], self._processes[row["port"]])
-                for row in rows
-                if row["port"] in self._processes
-            ]
-            if not known:
-                found.append(f"the witness of {service} saw nobody write")
-            found += [
-                f"{service}: the {what} of {owner} was written by process {process}"
-                for what, owner, process in known
-                if not owner.endswith(f":{process}")
-            ]
-        return found
+        """Writes by a process that did not own what it wrote."""
+        return [
+            f"{service}: the {what} of {owner} was written by process {process}"
+            for service in self._services
+            for what, owner, process in await self._writes(service)
+            if not owner.endswith(f":{process}")
+        ]
+
+    async def blindness(self) -> list[str]:
+        """That nobody at all was seen to write."""
+        return [
+            f"the witness of {service} saw nobody write"
+            for service in self._services
+            if not await self._writes(service)
+        ]
+
+    async def _writes(self, service: str) -> list[tuple[str, str, int]]:
+        """What was written, whose it was, and which process wrote it."""
+        rows = await self._ground.rows(service, "SELECT what, owner, port FROM witness.wrote ORDER BY what, owner")
+        return [
+            (row["what"], row["owner"], self._processes[row["port"]]) for row in rows if row["port"] in self._processes
+        ]
 
     async def _run(self, service: str, *scripts: str) -> None:
         connection = await asyncpg.connect(self._ground.stack.database(service))
@@ -107,14 +113,19 @@ class Witness:
 
 
 @asynccontextmanager
-async def witnessing(ground: Ground, services: Sequence[str]) -> AsyncGenerator[Witness]:
-    """A witness of what the processes of these services write until the end of the block."""
-    witness = Witness(ground, services)
+async def witnessing(field: Field, services: Sequence[str]) -> AsyncGenerator[None]:
+    """Has a witness of what the processes of these services write until the end of the block.
+
+    What it has seen is found also where the block fails: trespasses may be the reason.
+    """
+    witness = Witness(field.ground, services)
     await witness.install()
     watching = asyncio.create_task(witness.watch())
     try:
-        yield witness
+        yield
+        field.found += await witness.blindness()
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
+        field.found += await witness.trespasses()
         await witness.remove()

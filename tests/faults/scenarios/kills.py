@@ -9,7 +9,7 @@ from tests.driving import Workers
 from tests.faults.crew import crew, died, keep
 from tests.faults.scenario import Field, Scenario
 
-_STEPS: Final = ("in_decision", "before_commit", "after_commit", "before_hint", "after_hint")
+_STEPS: Final = ("before_transaction", "in_decision", "before_commit", "after_commit", "before_hint", "after_hint")
 STEPS: Final[Mapping[str, Sequence[str]]] = {
     "intake": _STEPS,
     "matching": (*_STEPS, "in_round"),
