@@ -55,7 +55,7 @@ def armed(text: str) -> Reach:
             return
         action, when = set_[point]
         passages[point] += 1
-        if random.random() < when if when < 1 else passages[point] == when:  # noqa: S311
+        if random.random() < when if when < 1 else passages[point] == when:  # noqa: S311 - drawn by lot, no secret
             action()
 
     return reach
